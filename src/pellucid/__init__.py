@@ -1,0 +1,79 @@
+"""See why a model said what it said, and prove it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pellucid._version import __version__
+
+if TYPE_CHECKING:
+    from pellucid import testing
+    from pellucid.api import explain, explain_batch
+    from pellucid.errors import PellucidError
+    from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, Fingerprint
+    from pellucid.facts import Facts
+    from pellucid.models import CausalLM, Prompt, Template, TextClassifier, load
+    from pellucid.targets import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Target, Token, Tokens
+
+# Importing torch takes seconds; `pellucid --help` and an import of the package alone must not wait for it.
+_HOMES = {
+    "pellucid.api": ("explain", "explain_batch"),
+    "pellucid.errors": ("PellucidError",),
+    "pellucid.explanation": ("Check", "Checks", "Cost", "Explanation", "Feature", "Fingerprint"),
+    "pellucid.facts": ("Facts",),
+    "pellucid.models": ("CausalLM", "Prompt", "Template", "TextClassifier", "load"),
+    "pellucid.targets": (
+        "Answer",
+        "Choice",
+        "Contrast",
+        "Generated",
+        "Logit",
+        "Margin",
+        "Options",
+        "Target",
+        "Token",
+        "Tokens",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "CausalLM",
+    "Check",
+    "Checks",
+    "Choice",
+    "Contrast",
+    "Cost",
+    "Explanation",
+    "Facts",
+    "Feature",
+    "Fingerprint",
+    "Generated",
+    "Logit",
+    "Margin",
+    "Options",
+    "PellucidError",
+    "Prompt",
+    "Target",
+    "Template",
+    "TextClassifier",
+    "Token",
+    "Tokens",
+    "__version__",
+    "explain",
+    "explain_batch",
+    "load",
+    "testing",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return import_module("pellucid.testing")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,168 @@
+"""Explaining: picks the method, runs it, attaches the evidence."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pellucid.errors import InputError, NumericalError
+from pellucid.evidence import Level, gather
+from pellucid.explanation import Cost, Explanation
+from pellucid.games import TextGame, make_imputer
+from pellucid.memory import PeakMemory
+from pellucid.methods import AbstractMethod, Question, make_method
+from pellucid.models import AbstractTextModel, Meter, Prompt
+from pellucid.progress import hidden, progress
+from pellucid.targets import AbstractTarget
+
+
+class Asked(NamedTuple):
+    """A question that has been put to a model, ready for one method or for several that share its game."""
+
+    question: Question
+    """What methods look at."""
+    before: Meter
+    """What the model had spent before."""
+    begun: float
+    """When it was asked, by the performance counter."""
+
+    @classmethod
+    def of(
+        cls,
+        model: AbstractTextModel,
+        raw: str | Sequence[str] | Prompt,
+        *,
+        target: AbstractTarget | None = None,
+        features: str | None = None,
+        imputer: str | None = None,
+        background: Sequence[Mapping[str, str]] = (),
+        seed: int = 0,
+    ) -> "Asked":
+        """Encode the input, find its features, bind the target, and make the game. Arguments as in ``explain``."""
+        if seed < 0:
+            raise InputError(f"a seed is 0 or more, not {seed}.")
+        begun, before = time.perf_counter(), model.meter.snapshot()
+        inputs = model.encode(raw)
+        kind = features or ("field" if inputs.prompt.fields else "word")
+        players = model.features(inputs, kind)
+        bound = model.bind(target, inputs)
+        game = TextGame(model, players, bound, make_imputer(imputer, model, inputs, players, background))
+        return cls(Question(model, inputs, players, model.ladder(inputs, kind), bound, game, seed), before, begun)
+
+    def answer(self, method: AbstractMethod, checks: Level, memory: PeakMemory) -> Explanation:
+        """Run a method, attach the evidence. Raises NumericalError where its scores are not finite."""
+        if checks not in ("none", "free", "full"):
+            raise InputError(f"checks are 'none', 'free' or 'full', not {checks!r}.")
+        question = self.question
+        attribution = method.attribute(question)
+        if not np.isfinite(attribution.values).all():
+            raise NumericalError(f"{method.facts.name} gave NaN or infinite scores: the model is not finite here.")
+        evidence = gather(checks, method, question, attribution, method.attribute)
+        error = attribution.standard_error
+        return Explanation(
+            values=attribution.values.astype(np.float32),
+            base_values=attribution.base_values.astype(np.float32),
+            full_values=attribution.full_values.astype(np.float32),
+            standard_error=None if error is None else error.astype(np.float32),
+            features=question.features,
+            ladder=question.ladder,
+            output_names=question.target.output_names,
+            target=question.target.target,
+            unit=question.target.unit,
+            method=method.facts.name,
+            settings=method.model_dump(mode="json") | dict(attribution.settings),
+            baseline=attribution.settings.get("baseline", question.game.imputer.description),
+            seed=question.seed,
+            checks=evidence,
+            cost=self.cost(memory),
+            fingerprint=question.model.fingerprint(),
+        )
+
+    def cost(self, memory: PeakMemory) -> Cost:
+        """What was spent since the question was asked."""
+        spent = self.question.model.meter - self.before
+        longest = max(len(answer) for answer in self.question.target.alternatives)
+        return Cost(
+            forwards=spent.forwards,
+            backwards=spent.backwards,
+            rows=spent.rows,
+            tokens=spent.tokens,
+            forward_equivalents=round(spent.tokens / (len(self.question.inputs.row.ids) + longest - 1), 3),
+            seconds=time.perf_counter() - self.begun,
+            peak_memory_bytes=max(0, memory.above_bytes),
+            peak_gpu_bytes=memory.gpu_bytes,
+        )
+
+
+def explain(
+    model: AbstractTextModel,
+    raw: str | Sequence[str] | Prompt,
+    *,
+    method: str | AbstractMethod,
+    target: AbstractTarget | None = None,
+    features: str | None = None,
+    baseline: str | None = None,
+    background: Sequence[Mapping[str, str]] = (),
+    checks: Level = "free",
+    seed: int = 0,
+    **settings: Any,
+) -> Explanation:
+    """Say which parts of an input drove the model's output.
+
+    Args:
+        model: what ``load`` gave.
+        raw: a text, the list of its words, or a prompt made by a ``Template``.
+        method: a name that ``methods()`` lists, or a method made by hand.
+        target: what to explain; None: the margin of the predicted class, or each token of the generated answer.
+        features: token, token+template, word, sentence or field; None: field where the prompt has fields, else word.
+        baseline: what stands in for an absent feature: neutral, delete, mask, pad or background for a method that
+            perturbs; mask, pad, eos, unk, zero or mean for one that interpolates embeddings; None: see the result's
+            ``baseline``.
+        background: the field values of other cases, for the baseline ``background``.
+        checks: the evidence to attach: none, free (no forward pass beyond the method's own) or full.
+        seed: seed of everything that samples.
+        settings: settings of the method.
+
+    Returns:
+        values [target, feature] in the unit of the target, with checks, cost and fingerprint.
+
+    Raises:
+        InputError: an empty or too long input, an unknown name, a bad setting.
+        NumericalError: the model returned NaN.
+    """
+    chosen, imputer = method_and_imputer(method, baseline, settings)
+    with PeakMemory() as memory:
+        asked = Asked.of(
+            model, raw, target=target, features=features, imputer=imputer, background=background, seed=seed
+        )
+        return asked.answer(chosen, checks, memory)
+
+
+def explain_batch(
+    model: AbstractTextModel, raws: Sequence[str | Sequence[str] | Prompt], **options: Any
+) -> list[Explanation]:
+    """``explain`` for each of several inputs; each result equals that of the single call."""
+    found = []
+    with progress("Explaining", len(raws)) as advance, hidden():
+        for raw in raws:
+            found.append(explain(model, raw, **options))
+            advance(1)
+    return found
+
+
+def method_and_imputer(
+    method: str | AbstractMethod, baseline: str | None, settings: dict[str, Any]
+) -> tuple[AbstractMethod, str | None]:
+    """The method, and the imputer's name where the baseline is not the method's own setting."""
+    if isinstance(method, AbstractMethod):
+        if settings:
+            given = ", ".join(settings)
+            raise InputError(f"{method.facts.name} has its settings already; {given} cannot be given beside it.")
+        return method, baseline
+    chosen = make_method(method, **settings)
+    if baseline is None or "baseline" not in type(chosen).model_fields:
+        if baseline is not None and "baseline" not in chosen.facts.needs:
+            raise InputError(f"{method} has no baseline; leave {baseline!r} out.")
+        return chosen, baseline
+    return make_method(method, **settings | {"baseline": baseline}), None

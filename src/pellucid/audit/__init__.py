@@ -1,0 +1,1 @@
+"""Whole audits: cases in, signed and replayable records out."""

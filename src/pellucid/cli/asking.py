@@ -1,0 +1,110 @@
+"""From what stands on a command line to what the library takes."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pellucid.errors import InputError
+
+if TYPE_CHECKING:
+    from pellucid.models import Prompt
+    from pellucid.targets import AbstractTarget
+
+STANDARD_INPUT = "-"
+
+
+def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+    """Repeated ``name=value`` as a mapping. Raises InputError for another form or a repeated name."""
+    found: dict[str, str] = {}
+    for each in given or ():
+        name, equals, value = each.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise InputError(f"{option} takes NAME=VALUE, and {each!r} is not of that form.")
+        if name in found:
+            raise InputError(f"{option} names {name!r} twice; give it once.")
+        found[name] = value
+    return found
+
+
+def parts(option: str, given: str, count: int | None = None) -> list[str]:
+    """``"low, high"`` as its parts. Raises InputError where an exact ``count`` is asked for and not there."""
+    found = [part.strip() for part in given.split(",") if part.strip()]
+    if count is not None and len(found) != count:
+        raise InputError(f"{option} takes {count} answers, separated by a comma, and {given!r} has {len(found)}.")
+    return found
+
+
+def settings(given: Sequence[str] | None) -> dict[str, Any]:
+    """Settings of a method: each value as JSON where it is JSON, else as the text it is."""
+    return {name: _as_json(value) for name, value in pairs("--set", given).items()}
+
+
+def _as_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def prompt(
+    text: str | None,
+    prompt_file: Path | None,
+    template: Path | None,
+    fields: Sequence[str] | None,
+    absent: Sequence[str] | None,
+) -> "Prompt":
+    """The one input that was given. Raises InputError where it is none, or two, or cannot be read."""
+    from pellucid.models import Prompt, Template
+
+    sources = {"--text": text, "--prompt-file": prompt_file, "--template": template}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        came = f"{' and '.join(given)} were given" if given else "none was given"
+        raise InputError(f"exactly one of {', '.join(sources)} says what is explained, and {came}.")
+    if template is not None:
+        values = {name: value or None for name, value in pairs("--field", fields).items()}
+        wordings = pairs("--absent", absent)
+        return Template(read_text(template, "template"), absent=wordings)(**values)
+    if fields or absent:
+        raise InputError("--field and --absent fill a template; give it with --template FILE.")
+    if prompt_file is not None:
+        return Prompt.ensure(read_text(prompt_file, "prompt"))
+    return Prompt.ensure(read_text(Path(STANDARD_INPUT), "prompt") if text == STANDARD_INPUT else str(text))
+
+
+def read_text(path: Path, what: str) -> str:
+    """UTF-8 text of a file, or of standard input for ``-``, without the line break at its end."""
+    place = "from standard input" if str(path) == STANDARD_INPUT else repr(str(path))
+    try:
+        content = sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the {what} {place} cannot be read: {error.strerror}.") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the {what} {place} is not UTF-8: see byte {error.start}; convert it with iconv.") from None
+    return text.replace("\r\n", "\n").rstrip("\n")
+
+
+def target(
+    answer: str | None, tokens: str | None, choices: str | None, contrast: str | None, label: str | None
+) -> "AbstractTarget | None":
+    """The one target that was named; None stands for the model's default. Raises InputError where several were."""
+    from pellucid.targets import Answer, Choice, Contrast, Margin, Tokens
+
+    options = {"--target": answer, "--tokens": tokens, "--choices": choices, "--contrast": contrast, "--label": label}
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"one target is explained at a time, and {' and '.join(given)} were given.")
+    if answer is not None:
+        return Answer(answer)
+    if tokens is not None:
+        return Tokens(tokens)
+    if choices is not None:
+        return Choice(tuple(parts("--choices", choices)))
+    if contrast is not None:
+        return Contrast(*parts("--contrast", contrast, 2))
+    return None if label is None else Margin(label=label)

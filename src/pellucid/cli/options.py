@@ -1,0 +1,104 @@
+"""The options that several commands share, and what a shell completes them with."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+MODELS = ("smollm2",)
+"""The embedded models. Like the names below they stand here because completion must not wait for torch."""
+FEATURES = ("token", "token+template", "word", "sentence", "field")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+DEVICES = ("cpu", "cuda", "mps")
+_FACTS_NAME = re.compile(r'Facts\(\s*name="([^"]+)"')
+
+
+def method_names() -> list[str]:
+    """The built-in methods' names, read from their sources without importing them."""
+    folder = Path(__file__).parent.parent / "methods"
+    return sorted(name for path in folder.glob("*.py") for name in _FACTS_NAME.findall(path.read_text("utf-8")))
+
+
+def _methods(incomplete: str) -> list[str]:
+    return [name for name in method_names() if name.startswith(incomplete)]
+
+
+def _models(incomplete: str) -> list[str]:
+    beside = [str(path) for path in Path().glob(f"{incomplete}*") if path.is_dir() or path.suffix == ".gguf"]
+    return [*(name for name in MODELS if name.startswith(incomplete)), *sorted(beside)]
+
+
+def _features(incomplete: str) -> list[str]:
+    return [name for name in FEATURES if name.startswith(incomplete)]
+
+
+def _dtypes(incomplete: str) -> list[str]:
+    return [name for name in DTYPES if name.startswith(incomplete)]
+
+
+def _devices(incomplete: str) -> list[str]:
+    return [name for name in DEVICES if name.startswith(incomplete)]
+
+
+_MODEL = typer.Option(
+    "--model",
+    "-m",
+    help="An embedded model (smollm2), a folder, a .gguf file, or a hub id.",
+    autocompletion=_models,
+    show_default="smollm2",
+)
+_METHOD = typer.Option(
+    "--method",
+    help="How features are scored; see: pellucid methods.",
+    autocompletion=_methods,
+    show_default="kernel_shap",
+)
+_DEVICE = typer.Option(
+    "--device", help="Where to run: cpu, cuda, cuda:1, mps.", autocompletion=_devices, show_default="cpu"
+)
+_DTYPE = typer.Option(
+    "--dtype", help="What to compute in; float32 is the exact one.", autocompletion=_dtypes, show_default="float32"
+)
+_CHECKS = typer.Option("--checks", help="How much evidence to gather.", show_default="free")
+_SEED = typer.Option("--seed", help="Seed of everything that samples.", min=0, show_default="0")
+
+Level = Literal["none", "free", "full"]
+ModelName = Annotated[str, _MODEL]
+MaybeModelName = Annotated[str | None, _MODEL]
+MethodName = Annotated[str, _METHOD]
+MaybeMethodName = Annotated[str | None, _METHOD]
+Device = Annotated[str, _DEVICE]
+MaybeDevice = Annotated[str | None, _DEVICE]
+Dtype = Annotated[str, _DTYPE]
+MaybeDtype = Annotated[str | None, _DTYPE]
+ChecksLevel = Annotated[Level, _CHECKS]
+MaybeChecksLevel = Annotated[Level | None, _CHECKS]
+Seed = Annotated[int, _SEED]
+MaybeSeed = Annotated[int | None, _SEED]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        help="token, token+template, word, sentence or field.",
+        autocompletion=_features,
+        show_default="field, else word",
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        help="What stands in for an absent feature: neutral, delete, mask or pad; "
+        "for methods that take gradients mask, pad, eos, unk, zero or mean.",
+        show_default="as the method and the features have it",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method, such as samples=64. May be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Keys = Annotated[
+    Path | None,
+    typer.Option("--keys", metavar="FOLDER", help="Where the secrets are kept.", show_default="~/.config/pellucid"),
+]
+Ledger = Annotated[Path, typer.Argument(metavar="DIR", help="The audit's folder.")]

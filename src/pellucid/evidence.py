@@ -1,0 +1,260 @@
+"""The explanation's own evidence: what is checked, against which limits, and what each check proves.
+
+All limits stand here. *Free* checks reuse what the method computed anyway. *Full* checks ask the model again: deletion
+and insertion against random orders, and the ranking under another seed and another baseline.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from pellucid.errors import InputError
+from pellucid.explanation import Check, Checks
+from pellucid.games import AbstractGame, PrefixScorer, TextGame, make_imputer
+from pellucid.methods import AbstractMethod, Attribution, Question
+from pellucid.ranks import spearman
+
+Level = Literal["none", "free", "full"]
+
+COMPLETENESS_GAP = 0.05
+"""Largest |sum of scores - (f(input) - f(baseline))|, as a fraction of that difference or of the largest score."""
+SAMPLING_ERROR = 0.25
+"""Largest standard error, as a fraction of the largest score: beyond it even the first rank is a guess."""
+SELF_TEST = 1e-3
+"""Largest difference between cached and plain scoring of the input, in the unit of the target (log-probability,
+float32)."""
+NOISE_MULTIPLE = 4.0
+"""The largest score must be at least so many times the rounding noise."""
+SEED_CORRELATION = 0.8
+"""Smallest rank correlation with a run under another seed."""
+BASELINE_CORRELATION = 0.5
+"""Smallest rank correlation with a run under another baseline."""
+RANDOM_ORDERS = 20
+"""Random orders that deletion and insertion are held against."""
+DELETION_STEPS = 12
+"""Most points of a deletion curve, beside its start."""
+
+
+class Removal(NamedTuple):
+    """The target as features go in the order of their scores, and in random orders."""
+
+    removed: Float[np.ndarray, " point"]
+    """Share of the features that is gone (or back, for insertion), from 0 to 1."""
+    curves: Float[np.ndarray, "order point"]
+    """The target, summed over its rows; the first order is that of the scores, all others are random."""
+
+    @property
+    def means(self) -> Float[np.ndarray, " order"]:
+        """Mean of each curve."""
+        return np.asarray(np.trapezoid(self.curves, self.removed, axis=1))
+
+
+def gather(
+    level: Level,
+    method: AbstractMethod,
+    question: Question,
+    attribution: Attribution,
+    run: Callable[[Question], Attribution],
+) -> Checks:
+    """All checks of a level. ``run`` runs the method again on a changed question."""
+    if level == "none":
+        return Checks()
+    items = [*_free(method, question, attribution), *attribution.checks]
+    if level == "full":
+        items += _full(method, question, attribution, run)
+    return Checks(level=level, items=tuple(items))
+
+
+def _free(method: AbstractMethod, question: Question, attribution: Attribution) -> list[Check]:
+    items = []
+    if method.facts.complete:
+        items.append(completeness(attribution))
+    if attribution.standard_error is not None:
+        items.append(sampling_error(attribution))
+    game = question.game
+    noise = 0.0
+    if isinstance(game.scorer, PrefixScorer) and game.evaluations:
+        noise = game.scorer.self_test(question.inputs.row)
+        items.append(self_test(noise))
+    noise = max(noise, noise_floor(question))
+    items.append(above_noise(attribution, noise))
+    return items
+
+
+def completeness(attribution: Attribution) -> Check:
+    """Whether the scores sum to f(input) - f(baseline); with standard errors, whether they do within three of them."""
+    difference = attribution.full_values - attribution.base_values
+    gap = np.abs(attribution.values.sum(1) - difference)
+    if attribution.standard_error is not None:
+        gap = np.maximum(0, gap - 3 * np.sqrt((attribution.standard_error**2).sum(1)))
+    scale = np.maximum(np.abs(difference), np.abs(attribution.values).max(1))
+    relative = float(np.max(gap / np.maximum(scale, np.finfo(np.float32).tiny)))
+    return Check(
+        name="completeness",
+        value=relative,
+        threshold=COMPLETENESS_GAP,
+        passed=relative <= COMPLETENESS_GAP,
+        decisive=True,
+        detail=f"the scores miss f(input) - f(baseline) by {relative:.2%}; at most {COMPLETENESS_GAP:.0%} is allowed.",
+    )
+
+
+def sampling_error(attribution: Attribution) -> Check:
+    """Whether the sampling error leaves the largest score standing."""
+    assert attribution.standard_error is not None
+    largest = np.maximum(np.abs(attribution.values).max(1), np.finfo(np.float32).tiny)
+    relative = float(np.max(attribution.standard_error.max(1) / largest))
+    return Check(
+        name="sampling_error",
+        value=relative,
+        threshold=SAMPLING_ERROR,
+        passed=relative <= SAMPLING_ERROR,
+        decisive=True,
+        detail=f"the largest standard error is {relative:.0%} of the largest score; at most "
+        f"{SAMPLING_ERROR:.0%} is allowed (more samples make it smaller).",
+    )
+
+
+def self_test(difference: float) -> Check:
+    """Whether scoring with a cache gives what scoring without gives, on this very input."""
+    return Check(
+        name="self_test",
+        value=difference,
+        threshold=SELF_TEST,
+        passed=difference <= SELF_TEST,
+        decisive=False,
+        detail=f"cached and plain scoring of this input differ by {difference:.1e}; "
+        f"at most {SELF_TEST:.0e} is allowed.",
+    )
+
+
+def noise_floor(question: Question) -> float:
+    """How far rounding alone moves the target: the rounding step of the dtype at the size of the scored logits.
+
+    float32 carries 24 bits and is negligible beside attributions; bfloat16 carries 8, which is a step of .06 at a
+    logit of 16.
+    """
+    dtype = question.model.dtype
+    if torch.finfo(dtype).bits >= 32:
+        return 0.0
+    model, row = question.model, question.inputs.row
+    with torch.no_grad():
+        alone = model.alternatives([row], question.target)
+        beside = model.alternatives([row, type(row).of(row.ids + row.ids[-1:])], question.target)
+    step = max(float(each.logit.abs().max()) for each in alone) * torch.finfo(dtype).eps
+    moved = max(float((a.log_prob - b.log_prob[:1]).abs().max()) for a, b in zip(alone, beside, strict=True))
+    return max(step, moved)
+
+
+def above_noise(attribution: Attribution, noise: float) -> Check:
+    """Whether the largest score stands clear of the rounding noise."""
+    largest = float(np.abs(attribution.values).max())
+    return Check(
+        name="noise_floor",
+        value=noise,
+        threshold=largest / NOISE_MULTIPLE,
+        passed=noise <= largest / NOISE_MULTIPLE,
+        decisive=False,
+        detail=f"rounding moves the target by about {noise:.1e} and the largest score is {largest:.1e}; "
+        f"it must be at least {NOISE_MULTIPLE:.0f} times as large.",
+    )
+
+
+def _full(
+    method: AbstractMethod, question: Question, attribution: Attribution, run: Callable[[Question], Attribution]
+) -> list[Check]:
+    ranks = attribution.values.sum(0)
+    items = [
+        _beats_random(name, removal(question.game, ranks, RANDOM_ORDERS, question.seed, insert=name == "insertion"))
+        for name in ("deletion", "insertion")
+    ]
+    if len(ranks) < 3:
+        return items
+    if method.facts.sampled:
+        other = run(_reseeded(question)).values.sum(0)
+        items.append(
+            _agrees("seed_stability", spearman(ranks, other) or 0.0, SEED_CORRELATION, f"seed {question.seed + 1}")
+        )
+    if "baseline" not in type(method).model_fields and "baseline" in method.facts.needs:
+        changed = _other_baseline(question)
+        if changed is not None:
+            name = changed.game.imputer.name if isinstance(changed.game, TextGame) else "another"
+            other = run(changed).values.sum(0)
+            items.append(
+                _agrees("baseline_stability", spearman(ranks, other) or 0.0, BASELINE_CORRELATION, f"baseline {name}")
+            )
+    return items
+
+
+def removal(
+    game: AbstractGame,
+    ranks: Float[np.ndarray, " player"],
+    orders: int,
+    seed: int,
+    *,
+    insert: bool = False,
+) -> Removal:
+    """Play a deletion curve from the highest score down, and one for each of several random orders.
+
+    ``insert`` puts features back into an empty input in place of taking them out of a full one. All orders are played
+    at once, so that equal coalitions are scored once. Cost: at most (orders + 1) ``DELETION_STEPS`` + 1 coalitions.
+    """
+    players, generator = len(ranks), np.random.default_rng(seed)
+    sizes = np.unique(np.linspace(0, players, min(players, DELETION_STEPS) + 1).round().astype(int))
+    # An order and its reverse: what one deletes, the other inserts, so that both curves need the same coalitions.
+    drawn = [generator.permutation(players) for _ in range((orders + 1) // 2)]
+    all_orders = [np.argsort(-ranks, kind="stable"), *(each for one in drawn for each in (one, one[::-1]))][: orders + 1]
+    coalitions = np.full((len(all_orders), len(sizes), players), not insert)
+    for number, order in enumerate(all_orders):
+        for point, size in enumerate(sizes):
+            coalitions[number, point, order[:size]] = insert
+    values = game.value(coalitions.reshape(-1, players)).sum(1)
+    return Removal(sizes / players, values.reshape(len(all_orders), len(sizes)))
+
+
+def _beats_random(name: str, found: Removal) -> Check:
+    own, *random = found.means
+    gain = (1 if name == "insertion" else -1) * float(own - np.mean(random))
+    margin = 1.96 * float(np.std(random, ddof=1))
+    # Better than chance but within its interval is no failure, and no proof either.
+    passed = True if gain > margin else False if gain <= 0 else None
+    verb = {"deletion": "lowers", "insertion": "raises"}[name]
+    return Check(
+        name=name,
+        value=gain,
+        threshold=margin,
+        passed=passed,
+        decisive=True,
+        detail=f"{name} in the order of the scores {verb} the mean target by {gain:.3g} more than random orders, whose "
+        f"95 % interval is +-{margin:.3g}.",
+    )
+
+
+def _agrees(name: str, correlation: float, threshold: float, what: str) -> Check:
+    return Check(
+        name=name,
+        value=correlation,
+        threshold=threshold,
+        passed=correlation >= threshold,
+        decisive=False,
+        detail=f"under {what} the ranking correlates with this one at {correlation:.2f}; "
+        f"at least {threshold} is expected.",
+    )
+
+
+def _reseeded(question: Question) -> Question:
+    return question._replace(seed=question.seed + 1)
+
+
+def _other_baseline(question: Question) -> Question | None:
+    """The question with another imputer, or None where no other fits the features."""
+    game, model = question.game, question.model
+    name = "pad" if game.imputer.name == "delete" else "delete"
+    try:
+        imputer = make_imputer(name, model, question.inputs, question.features)
+    except InputError:
+        return None
+    return question._replace(game=TextGame(model, question.features, question.target, imputer))

@@ -1,0 +1,389 @@
+"""The one result type: attributions together with everything that is needed to read, check and repeat them."""
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from pellucid.errors import InputError, MissingPackageError, RecordError, UnknownNameError
+from pellucid.files import write_atomically
+from pellucid.targets import Target
+
+if TYPE_CHECKING:
+    import pandas
+    import shap
+
+SCHEMA_VERSION = 1
+DOCUMENT = "explanation.json"
+TENSORS = "tensors.safetensors"
+
+FeatureKind = Literal["token", "word", "sentence", "field", "column", "pixel", "patch", "superpixel", "rest"]
+
+
+class Record(BaseModel):
+    """Base of the frozen records of this package."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+
+class Feature(Record):
+    """A part of the input that gets a score."""
+
+    label: str
+    """What a person calls it: the field's name, or the text itself."""
+    kind: FeatureKind
+    """The rung of the ladder it stands on."""
+    value: str = ""
+    """What stands there in this input."""
+    start: int | None = None
+    """First character in the user's text; None for a token of the chat template."""
+    end: int | None = None
+    """One past the last character."""
+    index: int | None = None
+    """Position in the encoded input, for a token."""
+    role: Literal["input", "template"] = "input"
+    """Whether the person wrote it or the model's chat template added it."""
+
+
+class Check(Record):
+    """One piece of evidence for or against an explanation."""
+
+    name: str
+    """What was checked."""
+    value: float | None
+    """What was measured; None where it is not a finite number."""
+    threshold: float | None
+    """The limit it is held against."""
+    passed: bool | None
+    """None where the check only informs."""
+    decisive: bool
+    """Whether passing it is a reason to rely on the explanation, not only the lack of a reason against it."""
+    detail: str
+    """One sentence for a person."""
+
+    @field_validator("value", "threshold")
+    @classmethod
+    def _finite_or_none(cls, number: float | None) -> float | None:
+        return number if number is not None and math.isfinite(number) else None
+
+
+class Checks(Record):
+    """The explanation's own evidence."""
+
+    level: Literal["none", "free", "full"] = "none"
+    """How much was asked for."""
+    items: tuple[Check, ...] = ()
+    """Every check that was run."""
+
+    @property
+    def reliable(self) -> bool | None:
+        """False if any check failed, True if a decisive one passed, None if nothing was run that could tell."""
+        if any(item.passed is False for item in self.items):
+            return False
+        return True if any(item.passed and item.decisive for item in self.items) else None
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the explanation is not reliable, a sentence each."""
+        return [item.detail for item in self.items if item.passed is False]
+
+    def __getitem__(self, name: str) -> Check:
+        for item in self.items:
+            if item.name == name:
+                return item
+        raise UnknownNameError("check", name, [item.name for item in self.items])
+
+
+class Cost(Record):
+    """What was spent."""
+
+    forwards: int = 0
+    """Calls of the network."""
+    backwards: int = 0
+    """Vector-Jacobian products."""
+    rows: int = 0
+    """Sequences (or images, or table rows) that were scored."""
+    tokens: int = 0
+    """Positions that were computed."""
+    forward_equivalents: float = 0.0
+    """Tokens computed, in units of one plain pass over the full input; backward passes are not in it."""
+    seconds: float = 0.0
+    """Wall time."""
+    peak_memory_bytes: int = 0
+    """Highest resident memory of the process above what it held before, as far as the system tells."""
+    peak_gpu_bytes: int | None = None
+    """Highest GPU memory above what was held before; None without a GPU."""
+
+
+class Fingerprint(Record):
+    """What exactly was asked: SHA-256 digests in hex, and the versions of the code."""
+
+    model: str
+    """The name the model was loaded by."""
+    weights: str
+    """Digest of every parameter and buffer: name, dtype, shape, bytes."""
+    tokenizer: str
+    """Digest of the tokenizer or processor."""
+    template: str
+    """Digest of the chat template; empty where there is none."""
+    dtype: str
+    """The dtype that the network computes in."""
+    device: str
+    """The device it ran on."""
+    attention: str
+    """The attention kernel."""
+    versions: dict[str, str]
+    """Versions of pellucid and of the libraries whose code decides the numbers."""
+
+
+class Explanation(Record):
+    """Attributions of one input, with features, target, method, baseline, evidence, cost and fingerprint.
+
+    ``values`` has shape [target, feature], in the unit of the target. The names ``values``, ``base_values``, ``data``,
+    ``feature_names`` and ``output_names`` are SHAP's.
+    """
+
+    type: Literal["explanation"] = "explanation"
+    """The kind of document, in files."""
+    schema_version: Literal[1] = 1
+    """Version of the document's layout."""
+    values: Annotated[SkipJsonSchema[Float[np.ndarray, "target feature"]], Field(exclude=True)]
+    """Signed attributions, float32, in the unit of the target."""
+    base_values: Annotated[SkipJsonSchema[Float[np.ndarray, " target"]], Field(exclude=True)]
+    """The target on the baseline: all features absent."""
+    full_values: Annotated[SkipJsonSchema[Float[np.ndarray, " target"]], Field(exclude=True)]
+    """The target on the input itself."""
+    standard_error: Annotated[SkipJsonSchema[Float[np.ndarray, "target feature"] | None], Field(exclude=True)] = None
+    """Standard error of each value; None where the method does not sample."""
+    features: tuple[Feature, ...]
+    """The features, in the order of ``values``."""
+    ladder: dict[str, tuple[Feature, ...]] = {}
+    """Coarser features of the same input, by kind, that these sum up to."""
+    output_names: tuple[str, ...]
+    """A name for each target."""
+    target: Target
+    """What was explained."""
+    unit: str
+    """The unit of the target."""
+    method: str
+    """The method's name."""
+    settings: dict[str, Any]
+    """Every setting of the method, defaults included."""
+    baseline: str
+    """What stood in for an absent feature."""
+    seed: int
+    """The seed."""
+    checks: Checks
+    """The evidence."""
+    cost: Cost
+    """What it cost."""
+    fingerprint: Fingerprint
+    """What was asked."""
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> "Explanation":
+        targets, features = len(self.output_names), len(self.features)
+        for name, tensor in self._tensors().items():
+            expected = (targets,) if name in ("base_values", "full_values") else (targets, features)
+            if tensor.shape != expected:
+                raise ValueError(f"{name} has shape {tensor.shape} for {targets} targets and {features} features")
+        return self
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The features' labels."""
+        return [feature.label for feature in self.features]
+
+    @property
+    def data(self) -> list[str]:
+        """What stands at each feature."""
+        return [feature.value for feature in self.features]
+
+    @property
+    def reliable(self) -> bool | None:
+        """True, False, or None where nothing was run that could tell. See ``checks``."""
+        return self.checks.reliable
+
+    def sum_to(self, kind: str) -> "Explanation":
+        """The same explanation over coarser features, each the exact sum of the finer ones that lie in it.
+
+        What lies in none of them is kept as one feature of kind ``rest``, so that every row's total stays the same.
+        Standard errors add as if independent. Raises UnknownNameError where the ladder has no such rung.
+        """
+        if kind not in self.ladder:
+            raise UnknownNameError("coarser feature kind", kind, self.ladder)
+        rungs = [*self.ladder]
+        coarse = self.ladder[kind]
+        owners = np.array([owner(feature, coarse) for feature in self.features])
+        outside = Feature(label="(elsewhere)", kind="rest")
+        features = (*coarse, outside) if (owners == len(coarse)).any() else coarse
+        sums = (owners[:, None] == np.arange(len(features))).astype(np.float64)
+        error = self.standard_error
+        return self.model_copy(
+            update={
+                "values": (self.values @ sums).astype(np.float32),
+                "standard_error": None if error is None else np.sqrt(error**2 @ sums).astype(np.float32),
+                "features": features,
+                # A sentence is not part of a field, so from there the ladder leads nowhere.
+                "ladder": {rung: self.ladder[rung] for rung in rungs[rungs.index(kind) + 1 :] if kind != "sentence"},
+            }
+        )
+
+    def without_template(self) -> "Explanation":
+        """The same explanation without the tokens that the chat template added."""
+        kept = [i for i, feature in enumerate(self.features) if feature.role == "input"]
+        error = self.standard_error
+        return self.model_copy(
+            update={
+                "values": self.values[:, kept],
+                "standard_error": None if error is None else error[:, kept],
+                "features": tuple(self.features[i] for i in kept),
+            }
+        )
+
+    # Other libraries' forms
+
+    def to_shap(self) -> "shap.Explanation":
+        """The explanation as ``shap.Explanation`` [feature] or [feature, target]."""
+        try:
+            import shap
+        except ImportError:
+            raise MissingPackageError("shap", "pip install 'pellucid[shap]'") from None
+        single = len(self.output_names) == 1
+        return shap.Explanation(
+            values=self.values[0] if single else self.values.T,
+            base_values=self.base_values[0] if single else self.base_values,
+            data=np.array(self.data, dtype=object),
+            feature_names=self.feature_names,
+            output_names=self.output_names[0] if single else list(self.output_names),
+        )
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One flat row for every target and feature."""
+        return [
+            {
+                "target": name,
+                "feature": feature.label,
+                "kind": feature.kind,
+                "role": feature.role,
+                "data": feature.value,
+                "value": float(self.values[row, column]),
+                "standard_error": None if self.standard_error is None else float(self.standard_error[row, column]),
+            }
+            for row, name in enumerate(self.output_names)
+            for column, feature in enumerate(self.features)
+        ]
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """The rows of ``to_rows`` as a pandas data frame."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingPackageError("pandas", "pip install pandas") from None
+        return pandas.DataFrame(self.to_rows())
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole explanation, numbers included, as plain JSON values; NaN becomes None."""
+        document = self.model_dump(mode="json")
+        for name, tensor in self._tensors().items():
+            document[name] = _finite(tensor.tolist())
+        return document | {"feature_names": self.feature_names, "reliable": self.reliable}
+
+    # Files
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``explanation.json`` and ``tensors.safetensors`` into the folder ``path``, or into one ``.zip``."""
+        path = Path(path)
+        document = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1, allow_nan=False).encode()
+        tensors = save_tensors(self._tensors())
+        if path.suffix == ".zip":
+            buffer = BytesIO()
+            with ZipFile(buffer, "w") as archive:
+                archive.writestr(DOCUMENT, document)
+                archive.writestr(TENSORS, tensors)
+            write_atomically(path, buffer.getvalue())
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / TENSORS, tensors)
+            write_atomically(path / DOCUMENT, document)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Explanation":
+        """Read what ``save`` wrote. Raises RecordError where the files are not a whole, known explanation."""
+        path = Path(path)
+        try:
+            if path.suffix == ".zip":
+                with ZipFile(path) as archive:
+                    document, tensors = archive.read(DOCUMENT), archive.read(TENSORS)
+            else:
+                document, tensors = (path / DOCUMENT).read_bytes(), (path / TENSORS).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise InputError(f"no explanation is saved at {str(path)!r}.") from None
+        except (BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+            raise RecordError(f"{str(path)!r} is not an explanation archive: {error}.") from None
+        try:
+            return cls(**json.loads(document), **load_tensors(tensors))
+        except (ValidationError, ValueError, TypeError, SafetensorError) as error:
+            first = str(error).splitlines()[0]
+            raise RecordError(
+                f"{str(path)!r} does not hold an explanation of schema {SCHEMA_VERSION}: {first}."
+            ) from None
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        tensors = {name: getattr(self, name) for name in ("values", "base_values", "full_values", "standard_error")}
+        return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
+
+    # Views
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Script-free HTML and plain text, for notebooks."""
+        # Looking at a result is the one place where the vocabulary reaches up to the room that draws it.
+        from pellucid.report import explanation_fragment, explanation_text
+
+        return {"text/html": explanation_fragment(self), "text/plain": explanation_text(self)}
+
+    def __repr__(self) -> str:
+        state = {True: "reliable", False: "NOT RELIABLE", None: "not checked"}[self.reliable]
+        kind = self.features[0].kind if self.features else "feature"
+        return (
+            f"Explanation({self.method}, {len(self.output_names)} x {len(self.features)} {kind}s, "
+            f"{self.unit} of {self.output_names[0]!r}, {state})"
+        )
+
+    __str__ = __repr__
+
+
+def owner(feature: Feature, coarse: Sequence[Feature]) -> int:
+    """Index of the coarse feature that holds the first visible character; ``len(coarse)`` where none does."""
+    if feature.start is None:
+        return len(coarse)
+    visible = feature.start + len(feature.value) - len(feature.value.lstrip())
+    for index, whole in enumerate(coarse):
+        if whole.start is not None and whole.end is not None and whole.start <= visible < whole.end:
+            return index
+    return len(coarse)
+
+
+def _finite(value: Any) -> Any:
+    """Nested lists of floats with NaN and infinity replaced by None, which JSON can hold."""
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value if math.isfinite(value) else None
+
+
+def known_types() -> Mapping[str, type[Record]]:
+    """The fixed registry of documents that can be read from a file, by their ``type``."""
+    return {"explanation": Explanation}

@@ -1,0 +1,82 @@
+"""The methods, one file each. ``all_methods()`` is every method by name, those of installed plug-ins included."""
+
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from pellucid.errors import InputError, UnknownNameError
+from pellucid.methods.banzhaf import Banzhaf
+from pellucid.methods.base import AbstractGameMethod, AbstractMethod, Attribution, Question
+from pellucid.methods.exact_shapley import ExactShapley
+from pellucid.methods.expected_gradients import ExpectedGradients
+from pellucid.methods.gradient import Gradient, InputXGradient
+from pellucid.methods.integrated_gradients import IntegratedGradients
+from pellucid.methods.kernel_shap import KernelShap
+from pellucid.methods.lime import Lime
+from pellucid.methods.occlusion import Occlusion
+from pellucid.methods.owen import Owen
+from pellucid.methods.path_integral import PathIntegral
+from pellucid.methods.permutation_shapley import PermutationShapley
+from pellucid.methods.smoothgrad import SmoothGrad
+from pellucid.methods.sparse_linear import SparseLinear
+
+BUILT_IN: tuple[type[AbstractMethod], ...] = (
+    Occlusion,
+    ExactShapley,
+    KernelShap,
+    PermutationShapley,
+    Owen,
+    Banzhaf,
+    Lime,
+    SparseLinear,
+    PathIntegral,
+    Gradient,
+    InputXGradient,
+    SmoothGrad,
+    IntegratedGradients,
+    ExpectedGradients,
+)
+
+
+@cache
+def all_methods() -> dict[str, type[AbstractMethod]]:
+    """Every method by name. Raises InputError where a plug-in takes the name of another method."""
+    known = {method.facts.name: method for method in BUILT_IN}
+    for entry in entry_points(group="pellucid.methods"):
+        plugin: type[AbstractMethod] = entry.load()
+        name = plugin.facts.name
+        if name in known:
+            raise InputError(f"the plug-in {entry.value} and {known[name].__module__} both define a method {name!r}.")
+        known[name] = plugin
+    return known
+
+
+def make_method(name: str, **settings: Any) -> AbstractMethod:
+    """The method of a name with its settings. Raises UnknownNameError, or InputError on a bad setting."""
+    if name not in all_methods():
+        raise UnknownNameError("method", name, all_methods())
+    return all_methods()[name](**settings)
+
+
+__all__ = [
+    "AbstractGameMethod",
+    "AbstractMethod",
+    "Attribution",
+    "Banzhaf",
+    "ExactShapley",
+    "ExpectedGradients",
+    "Gradient",
+    "InputXGradient",
+    "IntegratedGradients",
+    "KernelShap",
+    "Lime",
+    "Occlusion",
+    "Owen",
+    "PathIntegral",
+    "PermutationShapley",
+    "Question",
+    "SmoothGrad",
+    "SparseLinear",
+    "all_methods",
+    "make_method",
+]

@@ -1,0 +1,86 @@
+"""The contract of a method: settings are fields, facts are data, ``attribute`` computes."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, final
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pellucid.errors import InputError
+from pellucid.explanation import Check, Feature
+from pellucid.facts import Facts
+from pellucid.games import AbstractGame, TextGame
+from pellucid.models import AbstractTextModel, BoundTarget, Inputs
+
+
+class Attribution(NamedTuple):
+    """What a method computes, before it becomes an explanation."""
+
+    values: Float[np.ndarray, "target player"]
+    """Signed scores in the unit of the target."""
+    base_values: Float[np.ndarray, " target"]
+    """The target with all features absent."""
+    full_values: Float[np.ndarray, " target"]
+    """The target on the input itself."""
+    standard_error: Float[np.ndarray, "target player"] | None = None
+    """Standard error of each score; None where nothing is sampled."""
+    checks: tuple[Check, ...] = ()
+    """Evidence that only the method itself can give, such as the convergence of an integral."""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """What the run decided for itself, such as the number of samples until a tolerance was met."""
+
+
+class Question(NamedTuple):
+    """Everything a method may look at: one input of one model, its features, and the target."""
+
+    model: AbstractTextModel
+    """The model that is asked."""
+    inputs: Inputs
+    """The encoded input."""
+    features: tuple[Feature, ...]
+    """The players."""
+    ladder: dict[str, tuple[Feature, ...]]
+    """Coarser features by kind, finest first."""
+    target: BoundTarget
+    """What is explained, resolved on this input."""
+    game: TextGame
+    """The same question as a game of coalitions; played only by methods that perturb."""
+    seed: int = 0
+    """Seed of everything that samples."""
+
+
+class AbstractMethod(BaseModel):
+    """A method: its fields are its settings, ``facts`` says what it is, ``attribute`` runs it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    facts: ClassVar[Facts]
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            known = ", ".join(type(self).model_fields) or "none"
+            raise InputError.from_validation(f"{self.facts.name} (settings: {known})", error) from None
+
+    @abstractmethod
+    def rows(self, players: int) -> int:
+        """The most model evaluations that a run over so many players will spend."""
+
+    @abstractmethod
+    def attribute(self, question: Question) -> Attribution:
+        """Score every feature of the question."""
+
+
+class AbstractGameMethod(AbstractMethod):
+    """A method that sees the model only through the values of coalitions."""
+
+    @final
+    def attribute(self, question: Question) -> Attribution:
+        return self.estimate(question.game, np.random.default_rng(question.seed))
+
+    @abstractmethod
+    def estimate(self, game: AbstractGame, generator: np.random.Generator) -> Attribution:
+        """Score every player of the game. Spends at most ``rows(game.players)`` evaluations."""

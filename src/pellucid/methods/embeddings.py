@@ -1,0 +1,115 @@
+"""What the gradient methods share: named baselines, gradients, and sums over the tokens of a feature."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.errors import InputError
+from pellucid.methods.base import Question
+from pellucid.models import AbstractTextModel, owners
+
+# Positions that go through the network at once. With gradients every one keeps its activations of all layers (about
+# 1.5 MB for SmolLM2), so that the budget of a CPU is small.
+CHUNK_TOKENS = {"cpu": 384, "cuda": 16384}
+
+BaselineName = Literal["zero", "mean", "pad", "mask", "eos", "unk"]
+
+
+class Path:
+    """The input's embeddings and the baseline's from the first feature on, and the target as a function of them.
+
+    Only tokens that belong to a feature differ between the two ends; everything else stays as it is.
+    """
+
+    def __init__(self, question: Question, baseline: BaselineName | None) -> None:
+        model = question.model
+        owner = owners(question.inputs, question.features)
+        offset = next(place for place, number in enumerate(owner) if number >= 0)
+        # A decoder's first token has nothing before it to cache, and an encoder looks both ways.
+        self.function = model.embedded(question.inputs, question.target, offset)
+        self.meter = model.meter
+        self.owner = torch.tensor(owner[offset:], device=model.device)
+        self.players = len(question.features)
+        self.input = self.function.embeddings
+        name = baseline or preferred_baseline(model)
+        self.described = describe_baseline(model, name)
+        self.filler = baseline_embedding(model, name)
+        self.baseline = torch.where((self.owner >= 0)[:, None], self.filler, self.input)
+
+    def at(self, shares: Float[Tensor, " batch"]) -> Float[Tensor, "batch seq dim"]:
+        """Points on the straight line: 0 is the baseline, 1 the input."""
+        return self.baseline + shares.to(self.input)[:, None, None] * (self.input - self.baseline)
+
+    def value(self, points: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch target"]:
+        """The target at each point, without gradients."""
+        with torch.no_grad():
+            return self.function(points).double()
+
+    def gradients(
+        self, points: Float[Tensor, "batch seq dim"]
+    ) -> tuple[Float[Tensor, "batch target"], Float[Tensor, "target batch seq dim"]]:
+        """The target at each point and its gradient: one forward pass, and one backward pass for each target."""
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            scores = self.function(points)
+        targets = scores.shape[1]
+        found = []
+        for target in range(targets):
+            (gradient,) = torch.autograd.grad(scores[:, target].sum(), points, retain_graph=target + 1 < targets)
+            found.append(gradient)
+            self.meter.backwards += 1
+        return scores.detach().double(), torch.stack(found)
+
+    def to_features(self, scores: Float[Tensor, "target seq"]) -> Float[np.ndarray, "target player"]:
+        """Scores of positions summed over the positions of each feature."""
+        sums = torch.zeros(len(scores), self.players + 1, dtype=torch.float64, device=scores.device)
+        # Positions of no feature go to a column of their own, which is dropped.
+        place = torch.where(self.owner >= 0, self.owner, self.players)
+        return sums.index_add(1, place, scores.double())[:, :-1].cpu().numpy()
+
+
+def preferred_baseline(model: AbstractTextModel) -> BaselineName:
+    """The tokenizer's mask token, else its padding token, else its end-of-text token, else zeros.
+
+    Zeros come last: a normalisation layer is at its steepest there, and integrals along a path from zero converge
+    badly.
+    """
+    tokens: dict[BaselineName, object] = {
+        "mask": model.tokenizer.mask_token_id,
+        "pad": model.tokenizer.pad_token_id,
+        "eos": model.tokenizer.eos_token_id,
+    }
+    return next((name for name, token in tokens.items() if token is not None), "zero")
+
+
+def baseline_embedding(model: AbstractTextModel, name: BaselineName) -> Float[Tensor, " dim"]:
+    """The embedding that stands for an absent token. Raises InputError where the tokenizer has no such token."""
+    if name == "zero":
+        return torch.zeros_like(model.embed(torch.tensor([0]))[0])
+    if name == "mean":
+        return model.embed(torch.arange(len(model.tokenizer))).mean(0)
+    return model.embed(torch.tensor([special_token(model, name)]))[0]
+
+
+def special_token(model: AbstractTextModel, name: str) -> int:
+    """Id of a special token of the tokenizer."""
+    token = getattr(model.tokenizer, f"{name}_token_id")
+    if token is None:
+        raise InputError(f"{model.name} has no {name} token; use the baseline 'zero' or 'mean'.")
+    return int(token)
+
+
+def describe_baseline(model: AbstractTextModel, name: BaselineName) -> str:
+    """What is written into the result as its baseline."""
+    if name in ("zero", "mean"):
+        return f"{name} embedding"
+    return f"embedding of the {name} token {model.tokenizer.convert_ids_to_tokens(special_token(model, name))}"
+
+
+def chunks(count: int, tokens: int, device: torch.device) -> list[slice]:
+    """``count`` inputs of so many tokens in groups that fit the device's budget, at least one input in each."""
+    size = max(1, CHUNK_TOKENS.get(device.type, CHUNK_TOKENS["cuda"]) // max(1, tokens))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,34 @@
+"""Occlusion: what is lost when one feature is taken away."""
+
+from typing import ClassVar, final
+
+import numpy as np
+
+from pellucid.facts import Facts
+from pellucid.games import AbstractGame
+from pellucid.methods.base import AbstractGameMethod, Attribution
+
+
+@final
+class Occlusion(AbstractGameMethod):
+    """Leave-one-out: phi_i = v(N) - v(N without i) [zeiler2014, section 2.1; li2016, eq. 1].
+
+    Exact for a model without interactions between features; blind to features that can stand in for one another.
+    """
+
+    facts: ClassVar[Facts] = Facts(
+        name="occlusion",
+        title="Occlusion (leave one out)",
+        family="perturbation",
+        modalities=("text", "image", "tabular"),
+        needs=("baseline",),
+        cost="n + 2",
+        source="Zeiler & Fergus 2014, section 2.1; Li et al. 2016, eq. 1",
+    )
+
+    def rows(self, players: int) -> int:
+        return players + 2
+
+    def estimate(self, game: AbstractGame, generator: np.random.Generator) -> Attribution:
+        values = game.value(~np.eye(game.players, dtype=bool))
+        return Attribution((game.full - values).T, game.empty, game.full)

@@ -1,0 +1,192 @@
+"""Causal language models: a prompt in, the log-probabilities of answers out."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from pellucid.errors import InputError
+from pellucid.models.base import AbstractEmbedded, BoundTarget, Inputs, Row, alternative
+from pellucid.models.text import AbstractTextModel
+from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
+
+# Past keys and values are of batch 1 or of the whole batch, and layers may differ in heads and their size.
+Cache = list[tuple[Float[Tensor, "_ _ key _"], Float[Tensor, "_ _ key _"]]]
+
+
+class Logits(NamedTuple):
+    """What one call of the network gives."""
+
+    logits: Float[Tensor, "batch token vocab"]
+    """Logits at the last positions."""
+    cache: Cache
+    """Keys and values of every layer at all positions; empty unless asked for."""
+
+
+class CausalLM(AbstractTextModel):
+    """A decoder that continues a text. The answer is teacher-forced: one pass scores all of its tokens."""
+
+    _chats = True
+
+    def bind(self, target: AbstractTarget | None, inputs: Inputs) -> BoundTarget:
+        """Make a target concrete: generate the answer, find the preferred option or token, encode the alternatives.
+
+        The default target is ``Generated()``: each token of the model's own answer.
+        """
+        target = Generated() if target is None else target
+        if isinstance(target, Generated):
+            ids = target.token_ids or self.generate(inputs, target)
+            target = target.model_copy(update={"token_ids": ids})
+            answers: tuple[tuple[int, ...], ...] = (ids,)
+        elif isinstance(target, Logit | Margin | Token) and target.label is None:
+            first = int(self.next_logits(inputs).argmax())
+            answers = ((first,),)
+            target = target.model_copy(update={"label": self.piece(first)})
+        else:
+            answers = tuple(self.answer_ids(text) for text in target.alternatives)
+        self._check_length(len(inputs.row.ids) + max(len(ids) for ids in answers) - 1)
+        if isinstance(target, Choice) and target.chosen is None:
+            with torch.no_grad():
+                scores = target.all.score(self.alternatives([inputs.row], BoundTarget(target, answers, ())))
+            target = target.model_copy(update={"chosen": target.options[int(scores[0].argmax())]})
+        pieces = [[self.piece(token) for token in ids] for ids in answers]
+        return BoundTarget(target, answers, tuple(target.output_names(pieces)))
+
+    def answer_ids(self, text: str) -> tuple[int, ...]:
+        """Tokens of an answer, as they follow the prompt."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise InputError(f"the answer {text!r} has no tokens; give a text that the model could say.")
+        return tuple(ids)
+
+    def generate(self, inputs: Inputs, target: Generated) -> tuple[int, ...]:
+        """The model's own answer, greedy or sampled by the target's seed; the end-of-text token is not part of it."""
+        ids, visible, _ = self.batch([inputs.row], "left")
+        self._check_length(ids.shape[1] + target.max_new_tokens - 1)
+        sampled = target.temperature > 0
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), self.evaluating():
+            torch.manual_seed(target.seed)
+            generate: Callable[..., Tensor] = self.module.generate  # type: ignore[assignment]
+            out = generate(
+                ids,
+                attention_mask=visible.long(),
+                max_new_tokens=target.max_new_tokens,
+                do_sample=sampled,
+                temperature=target.temperature if sampled else None,
+                top_k=0 if sampled else None,
+                top_p=None,
+                pad_token_id=self.tokenizer.pad_token_id or 0,
+            )
+        new = out[0, ids.shape[1] :].tolist()
+        self.meter.forwards += len(new)
+        self.meter.rows += len(new)
+        self.meter.tokens += ids.shape[1] + len(new) - 1
+        ends = {self.tokenizer.eos_token_id, *_listed(self.module.generation_config.eos_token_id)}
+        kept = next((new[:place] for place, token in enumerate(new) if token in ends), new)
+        if not kept:
+            raise InputError(
+                "the model ends its answer at once, so there is no generated token to explain; name an Answer."
+            )
+        return tuple(kept)
+
+    def next_logits(self, inputs: Inputs) -> Float[Tensor, " vocab"]:
+        """Logits of the token that follows the prompt."""
+        with torch.no_grad():
+            return self.run(*self.batch([inputs.row], "left"), keep=1).logits[0, 0]
+
+    def alternatives(self, rows: Sequence[Row], target: BoundTarget) -> list[Alternative]:
+        found = []
+        for answer in target.alternatives:
+            forced = [Row(row.ids + answer[:-1], row.visible + (True,) * (len(answer) - 1)) for row in rows]
+            with torch.no_grad():
+                out = self.run(*self.batch(forced, "left"), keep=len(answer))
+            found.append(alternative(out.logits, torch.tensor(answer, device=self.device)))
+        return found
+
+    def embedded(self, inputs: Inputs, target: BoundTarget, offset: int) -> AbstractEmbedded:
+        return _EmbeddedPrompt(self, inputs, target, offset)
+
+    def run(
+        self,
+        ids: Int[Tensor, "batch seq"] | Float[Tensor, "batch seq dim"],
+        visible: Bool[Tensor, "batch total"],
+        lengths: Int[Tensor, " batch"],
+        *,
+        keep: int,
+        past: Cache | None = None,
+        cache: bool = False,
+    ) -> Logits:
+        """One call of the network, the only one there is.
+
+        Args:
+            ids: token ids, or their embeddings, padded on the left.
+            visible: attention mask over the past and the new tokens.
+            lengths: how many of the new tokens are no padding; a token hidden on purpose still has a position.
+            keep: at how many of the last positions logits are wanted; the output head sees no other position.
+            past: keys and values of the positions before, of batch 1 or of this batch.
+            cache: whether keys and values are wanted back.
+        """
+        batch, new = ids.shape[:2]
+        before = visible.shape[1] - new
+        padding = new - lengths[:, None]
+        positions = (torch.arange(before, before + new, device=ids.device) - padding).clamp(min=0)
+        stored = [(key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)) for key, value in past or []]
+        names = "inputs_embeds" if ids.is_floating_point() else "input_ids"
+        with self.evaluating():
+            out = self.module(
+                **{names: ids},
+                attention_mask=None if visible.all() else visible.long(),
+                position_ids=positions,
+                past_key_values=DynamicCache(stored) if stored or cache else None,
+                use_cache=bool(stored) or cache,
+                logits_to_keep=keep,
+            )
+        self.meter.forwards += 1
+        self.meter.rows += batch
+        self.meter.tokens += batch * new
+        layers = out.past_key_values.layers if cache else []
+        return Logits(out.logits, [(layer.keys, layer.values) for layer in layers])
+
+
+class _EmbeddedPrompt(AbstractEmbedded):
+    """A prompt whose tokens from ``offset`` on are given as embeddings; those before are cached once."""
+
+    def __init__(self, model: CausalLM, inputs: Inputs, target: BoundTarget, offset: int) -> None:
+        ids, self._visible, _ = model.batch([inputs.row], "left")
+        self._model, self._target, self.offset = model, target, offset
+        self.embeddings = model.embed(ids[0, offset:])
+        self._past: Cache = []
+        if offset:
+            with torch.no_grad():
+                before = Row(inputs.row.ids[:offset], inputs.row.visible[:offset])
+                self._past = model.run(*model.batch([before], "left"), keep=1, cache=True).cache
+
+    def __call__(self, embeddings: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch target"]:
+        batch = len(embeddings)
+        forced = {answer[:-1] for answer in self._target.alternatives}
+        logits = {fed: self._logits(embeddings, fed) for fed in forced}
+        scored = [
+            alternative(logits[answer[:-1]].expand(batch, -1, -1), torch.tensor(answer, device=embeddings.device))
+            for answer in self._target.alternatives
+        ]
+        return self._target.target.score(scored)  # type: ignore[no-any-return]
+
+    def _logits(
+        self, embeddings: Float[Tensor, "batch seq dim"], fed: tuple[int, ...]
+    ) -> Float[Tensor, "batch token vocab"]:
+        """Logits at the last prompt position and at each teacher-forced token ``fed`` after it."""
+        batch = len(embeddings)
+        answer = self._model.embed(torch.tensor(fed, dtype=torch.long)).expand(batch, -1, -1)
+        visible = self._visible.expand(batch, -1)
+        visible = torch.cat([visible, visible.new_ones(batch, len(fed))], 1)
+        whole = torch.cat([embeddings, answer], 1)
+        lengths = torch.full((batch,), whole.shape[1], device=whole.device)
+        return self._model.run(whole, visible, lengths, keep=len(fed) + 1, past=self._past).logits
+
+
+def _listed(value: int | Sequence[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else list(value)

@@ -1,0 +1,50 @@
+"""What exactly was asked: digests of weights, tokenizer and template, and the versions of the code."""
+
+import hashlib
+import platform
+from importlib.metadata import version
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from pellucid._version import __version__
+from pellucid.explanation import Fingerprint
+
+# Hashing half a gigabyte takes half a second; the version counters of the tensors say whether it must be done again.
+_known: WeakKeyDictionary[torch.nn.Module, tuple[tuple[tuple[int, int], ...], str]] = WeakKeyDictionary()
+
+
+def fingerprint(name: str, module: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, template: str) -> Fingerprint:
+    """The fingerprint of a text model. ``template`` is the chat template around a placeholder, as it is rendered."""
+    parameter = next(module.parameters())
+    return Fingerprint(
+        model=name,
+        weights=_weights(module),
+        tokenizer=_sha256(tokenizer.backend_tokenizer.to_str().encode()),
+        template=_sha256(template.encode()) if template else "",
+        dtype=str(parameter.dtype).removeprefix("torch."),
+        device=parameter.device.type,
+        attention=str(getattr(getattr(module, "config", None), "_attn_implementation", "") or ""),
+        versions={"pellucid": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in ("torch", "transformers", "tokenizers", "numpy")},
+    )
+
+
+def _weights(module: torch.nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every tensor of the state, in the order of the names."""
+    state = sorted(module.state_dict(keep_vars=True).items())
+    counters = tuple((tensor.data_ptr(), tensor._version) for _, tensor in state)
+    if module in _known and _known[module][0] == counters:
+        return _known[module][1]
+    digest = hashlib.sha256()
+    for name, tensor in state:
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+    _known[module] = (counters, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,44 @@
+"""An explanation or a whole audit, drawn: HTML for pages and notebooks, plain or coloured text for terminals."""
+
+from pellucid.report.page import explanation_fragment, explanation_page, run_page
+from pellucid.report.terminal import explanation_renderable, explanation_text
+from pellucid.report.view import (
+    Accuracy,
+    Agreement,
+    AttributionView,
+    CalibrationBin,
+    CaseView,
+    Change,
+    CohortField,
+    Counterfactual,
+    Deletion,
+    FeatureView,
+    Interval,
+    LedgerView,
+    Mark,
+    Option,
+    RunView,
+)
+
+__all__ = [
+    "Accuracy",
+    "Agreement",
+    "AttributionView",
+    "CalibrationBin",
+    "CaseView",
+    "Change",
+    "CohortField",
+    "Counterfactual",
+    "Deletion",
+    "FeatureView",
+    "Interval",
+    "LedgerView",
+    "Mark",
+    "Option",
+    "RunView",
+    "explanation_fragment",
+    "explanation_page",
+    "explanation_renderable",
+    "explanation_text",
+    "run_page",
+]

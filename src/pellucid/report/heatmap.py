@@ -1,0 +1,115 @@
+"""From attributions to cells and bars: colour, sign glyph, printed number and place, all on one symmetric scale."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+from pellucid.report.colour import ZERO, stop_of
+from pellucid.report.view import AttributionView
+
+BAR_WIDTH, BAR_HEIGHT = 200, 16
+"""User units of one bar's drawing; the page stretches it."""
+_HALF = BAR_WIDTH / 2 - 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value made ready to be drawn."""
+
+    number: str
+    """The value in digits, signed."""
+    error: str
+    """Its standard error in digits; empty where there is none."""
+    sign: str
+    """``+``, ``−`` or nothing: what the colour says, for whoever does not see it."""
+    stop: int
+    """Index into the colour map."""
+    start: float
+    """Left end of the bar."""
+    width: float
+    """Width of the bar."""
+    whisker: tuple[float, float] | None
+    """Ends of value plus and minus one standard error; None without one."""
+    clipped: bool
+    """Whether the value lies beyond the scale."""
+
+    @property
+    def spoken(self) -> str:
+        """The number with its error, for hovering and for screen readers."""
+        return f"{self.number} ± {self.error}" if self.error else self.number
+
+
+def digits(value: float, signed: bool = False) -> str:
+    """A number for reading: three decimals, or scientific where those would hide it; a true minus sign.
+
+    >>> digits(0.5), digits(-0.25, signed=True), digits(0.00012), digits(float("nan"))
+    ('0.500', '−0.250', '1.20e−4', 'not a number')
+    """
+    if value != value:
+        return "not a number"
+    if not isfinite(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e6:
+        text = f"{value:.3f}"
+    else:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return f"{'+' if signed and value > 0 else ''}{text.replace('-', '−')}"
+
+
+def cell(value: float, limit: float, error: float | None = None) -> Cell:
+    """A value on the scale from -limit to +limit."""
+    stop = stop_of(value, limit)
+    at, zero = _place(value, limit), BAR_WIDTH / 2
+    has_error = error is not None and isfinite(error) and isfinite(value)
+    return Cell(
+        number=digits(value, signed=True),
+        error="" if error is None else digits(error),
+        sign="" if stop == ZERO else "+" if stop > ZERO else "−",
+        stop=stop,
+        start=min(at, zero),
+        width=round(abs(at - zero), 2),
+        whisker=(_place(value - error, limit), _place(value + error, limit)) if has_error and error else None,
+        clipped=abs(value) > limit * (1 + 1e-6),
+    )
+
+
+def _place(value: float, limit: float) -> float:
+    if limit <= 0 or value != value:
+        return BAR_WIDTH / 2
+    return round(BAR_WIDTH / 2 + _HALF * max(-1.0, min(1.0, value / limit)), 2)
+
+
+def totals(attribution: AttributionView) -> list[float]:
+    """Each feature's attribution summed over the targets; for one target, its own."""
+    return [sum(column) for column in zip(*attribution.values, strict=True)]
+
+
+def errors(attribution: AttributionView) -> list[float | None]:
+    """Standard errors of ``totals``: None for several targets, whose errors are not independent."""
+    if attribution.standard_error is None or len(attribution.values) != 1:
+        return [None] * len(attribution.features)
+    return list(attribution.standard_error[0])
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest finite magnitude; 0 where there is none."""
+    return max((abs(value) for value in values if isfinite(value)), default=0.0)
+
+
+def limit_of(attributions: Sequence[AttributionView], unit: str) -> float:
+    """The common scale of all attributions in one unit, set by what the person wrote, not by the chat template."""
+    return largest(
+        value
+        for attribution in attributions
+        if attribution.unit == unit
+        for feature, value in zip(attribution.features, totals(attribution), strict=True)
+        if feature.role == "input"
+    ) or largest(value for attribution in attributions for value in totals(attribution))
+
+
+def any_clipped(attribution: AttributionView, limit: float) -> bool:
+    """Whether some value lies beyond the scale, which the legend then says."""
+    return any(cell(value, limit).clipped for value in totals(attribution))

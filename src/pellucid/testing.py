@@ -1,0 +1,177 @@
+"""The public conformance suite: what every method must hold, built in or plugged in.
+
+``check_method(MyMethod())`` runs the checks that fit the method's facts on a tiny transformer, and raises
+``ConformanceError`` that names the first promise that is broken. A method that passes is a plug-in.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from pellucid.api import explain
+from pellucid.errors import PellucidError
+from pellucid.explanation import Explanation
+from pellucid.methods import AbstractMethod
+from pellucid.models import CausalLM
+from pellucid.targets import Answer, Tokens
+
+TEXT = "the tumour is large and six positive"
+WORDS = [*TEXT.split(), "nodes", "are", "high", "low", "risk", "small", "no"]
+
+
+class ConformanceError(PellucidError):
+    """A method does not hold what its facts, or the contract of all methods, promise."""
+
+
+class Promise(NamedTuple):
+    """One thing that is checked."""
+
+    name: str
+    """What it is called in the result."""
+    check: Callable[[], None]
+    """Raises ConformanceError where it does not hold."""
+
+
+def check_method(method: AbstractMethod) -> list[str]:
+    """Run every promise that fits the method's facts, and return the names of those that were checked.
+
+    Raises ConformanceError with the first that is broken.
+    """
+    names = []
+    for promise in promises(method):
+        promise.check()
+        names.append(promise.name)
+    return names
+
+
+def promises(method: AbstractMethod) -> Iterator[Promise]:
+    """The promises that fit the method's facts, each checkable by itself."""
+    facts = method.facts
+    checks: list[tuple[str, Callable[[AbstractMethod], None], bool]] = [
+        ("deterministic for a seed", _deterministic, True),
+        ("one score for each feature and target", _shapes, True),
+        ("the model is left as it was", _restores, True),
+        ("the random state is left as it was", _leaves_random_state, True),
+        ("no more rows than declared", _rows, True),
+        ("the scores sum to f(input) - f(baseline)", _complete, facts.complete),
+        ("standard errors come with sampling", _errors, facts.sampled),
+        ("a batch gives what single calls give", _batch, True),
+        ("unsigned scores are not negative", _unsigned, not facts.signed),
+    ]
+    for name, check, wanted in checks:
+        if wanted:
+            yield Promise(name, lambda check=check: check(method))  # type: ignore[misc]
+
+
+@cache
+def tiny_model() -> CausalLM:
+    """A Llama of two layers with random weights over a dozen words: small enough to be asked thousands of times."""
+    vocabulary = {word: index for index, word in enumerate(["<pad>", "<eos>", *sorted(set(WORDS))])}
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="<eos>")), pad_token="<pad>", eos_token="<eos>"
+    )
+    tokenizer.backend_tokenizer.pre_tokenizer = Whitespace()
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, eos_token_id=1, bos_token_id=1,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = LlamaForCausalLM(config)
+        for parameter in module.parameters():
+            # Default initialisation makes a network so close to linear that every method agrees with every other.
+            torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    return CausalLM(module, tokenizer, name="tiny")
+
+
+def _explain(
+    method: AbstractMethod,
+    text: str = TEXT,
+    target: Answer | Tokens = Tokens("high risk"),  # noqa: B008
+) -> Explanation:
+    return explain(tiny_model(), text, method=method, target=target, features="word", seed=3, checks="none")
+
+
+def _require(holds: bool, method: AbstractMethod, message: str) -> None:
+    if not holds:
+        raise ConformanceError(f"{method.facts.name}: {message}.")
+
+
+def _deterministic(method: AbstractMethod) -> None:
+    first, second = _explain(method), _explain(method)
+    _require(np.array_equal(first.values, second.values), method, "two runs with one seed differ")
+
+
+def _shapes(method: AbstractMethod) -> None:
+    explanation = _explain(method)
+    _require(
+        explanation.values.shape == (2, len(TEXT.split())), method, f"scores have shape {explanation.values.shape}"
+    )
+    _require(bool(np.isfinite(explanation.values).all()), method, "scores are not finite")
+
+
+def _restores(method: AbstractMethod) -> None:
+    module = tiny_model().module
+
+    def state() -> list[object]:
+        hooks = [len(each._forward_hooks) + len(each._forward_pre_hooks) for each in module.modules()]
+        tensors = [(tensor.clone(), tensor.requires_grad, tensor.grad) for tensor in module.parameters()]
+        return [hooks, tensors, module.training, torch.is_grad_enabled(), torch.get_num_threads()]
+
+    before = state()
+    _explain(method)
+    after = state()
+    same = all(
+        torch.equal(a, b) and (a_needs, a_grad) == (b_needs, b_grad)
+        for (a, a_needs, a_grad), (b, b_needs, b_grad) in zip(before.pop(1), after.pop(1), strict=True)  # type: ignore[call-overload]
+    )
+    _require(same and before == after, method, "weights, hooks, gradients or modes changed")
+
+
+def _leaves_random_state(method: AbstractMethod) -> None:
+    torch_before, numpy_before = torch.random.get_rng_state(), str(np.random.get_state())
+    _explain(method)
+    same = torch.equal(torch_before, torch.random.get_rng_state()) and numpy_before == str(np.random.get_state())
+    _require(same, method, "it drew from the global random state")
+
+
+def _rows(method: AbstractMethod) -> None:
+    explanation = _explain(method, target=Answer("high"))
+    # Beside the method's rows there are those of the prefix that gradient methods cache once, and of shared trunks.
+    declared = method.rows(len(explanation.features))
+    evaluations = explanation.cost.rows
+    _require(evaluations <= 2 * declared + 2, method, f"it spent {evaluations} rows and declared {declared}")
+
+
+def _complete(method: AbstractMethod) -> None:
+    explanation = _explain(method)
+    gap = np.abs(explanation.values.sum(1) - (explanation.full_values - explanation.base_values))
+    error = explanation.standard_error
+    allowed = 0.05 * np.abs(explanation.full_values - explanation.base_values) + 1e-4
+    if error is not None:
+        allowed = allowed + 4 * np.sqrt((error**2).sum(1))
+    _require(bool((gap <= allowed).all()), method, f"the scores miss f(input) - f(baseline) by {gap.max():.3g}")
+
+
+def _errors(method: AbstractMethod) -> None:
+    error = _explain(method).standard_error
+    _require(error is not None and bool((error >= 0).all()), method, "it samples and gives no standard errors")
+
+
+def _batch(method: AbstractMethod) -> None:
+    texts = [TEXT, "six nodes are positive and the tumour is small"]
+    single = [_explain(method, text=text).values for text in texts]
+    again = [_explain(method, text=text).values for text in reversed(texts)][::-1]
+    same = all(np.array_equal(one, other) for one, other in zip(single, again, strict=True))
+    _require(same, method, "a result depends on what was explained before it")
+
+
+def _unsigned(method: AbstractMethod) -> None:
+    _require(bool((_explain(method).values >= 0).all()), method, "its facts say unsigned and a score is negative")

@@ -1,0 +1,1 @@
+"""Slow, independent replicas of the formulas, written from the papers."""
