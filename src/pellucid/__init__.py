@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, Fingerprint
     from pellucid.facts import Facts
     from pellucid.models import CausalLM, Prompt, Template, TextClassifier, load
+    from pellucid.table import write_table
     from pellucid.targets import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Target, Token, Tokens
 
 # Importing torch takes seconds; `pellucid --help` and an import of the package alone must not wait for it.
@@ -21,6 +22,7 @@ _HOMES = {
     "pellucid.explanation": ("Check", "Checks", "Cost", "Explanation", "Feature", "Fingerprint"),
     "pellucid.facts": ("Facts",),
     "pellucid.models": ("CausalLM", "Prompt", "Template", "TextClassifier", "load"),
+    "pellucid.table": ("write_table",),
     "pellucid.targets": (
         "Answer",
         "Choice",
@@ -64,6 +66,7 @@ __all__ = [
     "explain_batch",
     "load",
     "testing",
+    "write_table",
 ]
 
 

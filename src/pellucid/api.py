@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -50,15 +50,15 @@ class Asked(NamedTuple):
         game = TextGame(model, players, bound, make_imputer(imputer, model, inputs, players, background))
         return cls(Question(model, inputs, players, model.ladder(inputs, kind), bound, game, seed), before, begun)
 
-    def answer(self, method: AbstractMethod, checks: Level, memory: PeakMemory) -> Explanation:
+    def answer(self, method: AbstractMethod, checks: str, memory: PeakMemory) -> Explanation:
         """Run a method, attach the evidence. Raises NumericalError where its scores are not finite."""
-        if checks not in ("none", "free", "full"):
+        if checks not in get_args(Level):
             raise InputError(f"checks are 'none', 'free' or 'full', not {checks!r}.")
         question = self.question
         attribution = method.attribute(question)
         if not np.isfinite(attribution.values).all():
             raise NumericalError(f"{method.facts.name} gave NaN or infinite scores: the model is not finite here.")
-        evidence = gather(checks, method, question, attribution, method.attribute)
+        evidence = gather(cast(Level, checks), method, question, attribution, method.attribute)
         error = attribution.standard_error
         return Explanation(
             values=attribution.values.astype(np.float32),
@@ -104,7 +104,7 @@ def explain(
     features: str | None = None,
     baseline: str | None = None,
     background: Sequence[Mapping[str, str]] = (),
-    checks: Level = "free",
+    checks: str = "free",
     seed: int = 0,
     **settings: Any,
 ) -> Explanation:

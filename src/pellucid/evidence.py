@@ -34,7 +34,7 @@ BASELINE_CORRELATION = 0.5
 """Smallest rank correlation with a run under another baseline."""
 RANDOM_ORDERS = 20
 """Random orders that deletion and insertion are held against."""
-DELETION_STEPS = 12
+DELETION_STEPS = 6
 """Most points of a deletion curve, beside its start."""
 
 

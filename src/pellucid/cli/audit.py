@@ -16,9 +16,7 @@ app = typer.Typer(
     help="Explain every decision on a table of cases, and sign a record of each.", rich_markup_mode="rich"
 )
 
-Cases = Annotated[
-    Path | None, typer.Argument(metavar="[CASES]", help="CSV, TSV, JSONL or Parquet.", show_default=False)
-]
+Cases = Annotated[Path | None, typer.Argument(metavar="CASES", help="CSV, TSV, JSONL or Parquet.", show_default=False)]
 TemplateFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The text, with a {column} for every field.")]
 Choices = Annotated[str | None, typer.Option(metavar="A,B", help="The answers to choose among.")]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Generate an answer so long, in place of a choice.")]
@@ -45,7 +43,7 @@ PublicKey = Annotated[
 ]
 CasesAgain = Annotated[Path | None, typer.Option(metavar="FILE", help="The cases, where records hold no text.")]
 RecordId = Annotated[str | None, typer.Option(metavar="ID", help="Only this record.")]
-NewConfig = Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")]
+NewConfig = Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 DemoOut = Annotated[Path, typer.Option(metavar="DIR", help="The folder for the ledger and the report.")]
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from pellucid.cli.output import quietly, visible
+from pellucid.cli.output import STANDARD_OUTPUT, ReaderGoneError, quietly, visible
 from pellucid.errors import InputError, PellucidError
 
 DEBUG = "--debug"
@@ -98,14 +98,14 @@ def told(debug: bool) -> Iterator[None]:
         sys.stdout.flush()
     except (SystemExit, typer.Exit):
         raise
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         _leave_standard_output()
         raise SystemExit(ExitCode.READER_GONE) from None
     except BaseException as error:
         if debug:
             traceback.print_exception(error)
         sentence, code = failure(error)
-        if getattr(error, "filename", None) == "standard output":
+        if getattr(error, "filename", None) == STANDARD_OUTPUT:
             _leave_standard_output()
         typer.echo(f"Error: {visible(' '.join(sentence.split()))}", err=True)
         raise SystemExit(code) from None
@@ -124,6 +124,13 @@ def _leave_standard_output() -> None:
 
 class Shell(TyperGroup):
     """The outermost group of commands: no exception leaves it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the context names. Raises Abort on Ctrl-C, which typer would end without a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort from error
 
     def main(
         self,

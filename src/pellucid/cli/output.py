@@ -23,6 +23,10 @@ STANDARD_OUTPUT = "standard output"
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
+class ReaderGoneError(Exception):
+    """Whoever read the output stopped reading. No ``OSError``: typer gives those an exit code of its own."""
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """No progress and no notices inside; results and errors only."""
@@ -75,8 +79,8 @@ def naming(path: Path | str) -> Iterator[None]:
     """Give an ``OSError`` the name that the person knows, in place of none or of a temporary file's."""
     try:
         yield
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGoneError from error
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
 import numpy as np
+from jaxtyping import Bool
 
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.explanation import Feature
@@ -39,7 +40,7 @@ class _TokenImputer(AbstractImputer):
         super().__init__(model, inputs, features)
         self._owner = np.array(owners(inputs, features))
 
-    def _absent(self, coalitions: Coalitions) -> Coalitions:
+    def _absent(self, coalitions: Coalitions) -> Bool[np.ndarray, "coalition token"]:
         """For each coalition and token: whether the token belongs to an absent feature."""
         return np.concatenate([~coalitions, np.zeros((len(coalitions), 1), bool)], 1)[:, self._owner]
 

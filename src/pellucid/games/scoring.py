@@ -91,6 +91,9 @@ class PrefixScorer:
         kind = model.device.type
         self._overhead = OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cuda"])
         self._cache_bytes = GROUP_CACHE_BYTES.get(kind, GROUP_CACHE_BYTES["cuda"])
+        # Kept from call to call: a method asks for its coalitions, the full and the empty one in turn.
+        self._cached: tuple[int, ...] = ()
+        self._cache: Cache = []
         config = model.module.config.get_text_config()
         windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
         self._window = min((int(window) for window in windows if window), default=1 << 62)
@@ -110,9 +113,10 @@ class PrefixScorer:
         if len(row.ids) < 2:
             return 0.0
         plain = self._target.target.score(self._model.alternatives([row], self._target))
-        # The same sequence once more after a shorter one makes the second call start from a cropped cache.
-        shorter = Row(row.ids[:-1], row.visible[:-1])
-        cached = self([shorter, row], lambda steps: None)[1]
+        if not _shared(self._cached, self._sorted([row])[0].keys):
+            # A shorter sequence before it makes the row start from a cropped cache.
+            self([Row(row.ids[:-1], row.visible[:-1])], lambda steps: None)
+        cached = self([row], lambda steps: None)[0]
         return float(np.abs(plain[0].double().cpu().numpy() - cached).max())
 
     def _sorted(self, rows: Sequence[Row]) -> list[_Sequence]:
@@ -136,33 +140,32 @@ class PrefixScorer:
         self, order: Sequence[_Sequence], advance: Advance
     ) -> Iterator[tuple[_Sequence, Float[torch.Tensor, "token vocab"]]]:
         shared = [0, *(_shared(one.keys, other.keys) for one, other in pairwise(order))]
-        cached: tuple[int, ...] = ()
-        cache: Cache = []
         done = 0
         while done < len(order):
-            reach = _shared(cached, order[done].keys)
-            size = self._group_size(order, shared, done, reach, cache)
+            reach = _shared(self._cached, order[done].keys)
+            size = self._group_size(order, shared, done, reach)
             group = order[done : done + size]
             common = min([*shared[done + 1 : done + size], *(one.reusable for one in group)])
             if size == 1:
-                start = min(reach, common)
-                logits, cache = self._run(group, start, _cropped(cache, start), keep_cache=True)
-                cached = group[0].keys
+                logits = self._extend(group[0], min(reach, common))
             else:
+                trunk = _Sequence(group[0].keys[:common], -1, ())
                 if common > reach:
-                    trunk = _Sequence(group[0].keys[:common], -1, ())
-                    _, cache = self._run([trunk], reach, _cropped(cache, reach), keep_cache=True)
+                    self._extend(trunk, reach)
                 else:
-                    cache = _cropped(cache, common)
-                cached = group[0].keys[:common]
-                logits, _ = self._run(group, common, cache, keep_cache=False)
+                    self._cached, self._cache = trunk.keys, _cropped(self._cache, common)
+                logits, _ = self._run(group, common, self._cache, keep_cache=False)
             yield from zip(group, logits, strict=True)
             advance(size)
             done += size
 
-    def _group_size(
-        self, order: Sequence[_Sequence], shared: Sequence[int], done: int, reach: int, cache: Cache
-    ) -> int:
+    def _extend(self, sequence: _Sequence, start: int) -> list[Float[torch.Tensor, "token vocab"]]:
+        """Logits of one sequence that starts from the kept cache, cropped; its own cache is kept instead."""
+        logits, self._cache = self._run([sequence], start, _cropped(self._cache, start), keep_cache=True)
+        self._cached = sequence.keys
+        return logits
+
+    def _group_size(self, order: Sequence[_Sequence], shared: Sequence[int], done: int, reach: int) -> int:
         """How many of the next sequences to run together: the number that saves most over running them in turn."""
         best, most = 1, 0.0
         common = order[done].reusable
@@ -178,17 +181,17 @@ class PrefixScorer:
                 break
             trunk = self._overhead + common - reach if common > reach else 0
             together = trunk + self._overhead + size * (longest - common)
-            if size * longest * self._bytes_per_token(cache) > self._cache_bytes:
+            if size * longest * self._bytes_per_token() > self._cache_bytes:
                 break
             if in_turn - together > most:
                 best, most = size, in_turn - together
         return best
 
-    def _bytes_per_token(self, cache: Cache) -> int:
+    def _bytes_per_token(self) -> int:
         # A first call cannot know yet; it then runs alone.
-        if not cache:
+        if not self._cache:
             return self._cache_bytes
-        return sum(2 * key.shape[1] * key.shape[3] * key.element_size() for key, _ in cache)
+        return sum(2 * key.shape[1] * key.shape[3] * key.element_size() for key, _ in self._cache)
 
     def _run(
         self, group: Sequence[_Sequence], start: int, past: Cache, *, keep_cache: bool

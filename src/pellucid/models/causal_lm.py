@@ -13,8 +13,8 @@ from pellucid.models.base import AbstractEmbedded, BoundTarget, Inputs, Row, alt
 from pellucid.models.text import AbstractTextModel
 from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
 
-# Past keys and values are of batch 1 or of the whole batch, and layers may differ in heads and their size.
-Cache = list[tuple[Float[Tensor, "_ _ key _"], Float[Tensor, "_ _ key _"]]]
+# [batch or 1, head, position, channel] each; heads and channels may differ from layer to layer.
+Cache = list[tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]]
 
 
 class Logits(NamedTuple):
@@ -143,7 +143,8 @@ class CausalLM(AbstractTextModel):
                 position_ids=positions,
                 past_key_values=DynamicCache(stored) if stored or cache else None,
                 use_cache=bool(stored) or cache,
-                logits_to_keep=keep,
+                # As indices they give the head a contiguous tensor; of a slice it would read its weights for each row.
+                logits_to_keep=torch.arange(new - keep, new, device=ids.device),
             )
         self.meter.forwards += 1
         self.meter.rows += batch

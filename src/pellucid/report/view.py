@@ -192,11 +192,11 @@ class CaseView:
 
     @property
     def reliable(self) -> bool | None:
-        """False if any explanation is not reliable, True if one is and none is unchecked, else None."""
+        """False if any explanation is not reliable, else what the first and coarsest one says of itself."""
         states = [attribution.checks.reliable for attribution in self.attributions]
         if self.self_test is not None and self.self_test.passed is False:
             return False
-        return False if False in states else True if states and all(states) else None
+        return False if False in states else states[0] if states else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
