@@ -68,7 +68,7 @@ def test_a_run_gives_a_ledger_that_verifies_and_a_report(config: AuditConfig) ->
     assert records[1].attributions[0].checks.level == "free"
     page = summary.report.read_text()
     assert "<script" not in page
-    assert "http" not in re.sub(r'xmlns="[^"]*"', "", page)
+    assert "://" not in re.sub(r'xmlns="[^"]*"', "", page)
     assert len(summary.lines) == 5
     assert "4 cases" in summary.lines[0]
 
@@ -175,14 +175,13 @@ def test_other_settings_or_another_model_are_refused(config: AuditConfig, tmp_pa
 
 def test_without_consent_no_text_is_stored_anywhere(config: AuditConfig) -> None:
     config = config.with_overrides(store_text=False)
-    config.cases.write_text("id,size,nodes,state,outcome\nx,large,six,positive,high\ny,small,no,positive,low\n")
+    # Words that neither the template nor the report's own prose would use.
+    values = ("zebraone", "zebratwo", "zebrathree", "zebrafour")
+    config.cases.write_text("id,size,nodes,state,outcome\nx,{},{},positive,high\ny,{},{},positive,low\n".format(*values))
     run_audit(config, keys(config))
-    prompt = "the tumour is large and six nodes are positive risk"
     for path in config.out.rglob("*"):
         content = path.read_text()
-        assert prompt not in content, path
-        for value in ("large", "six", "positive"):
-            assert not re.search(rf"(?<![\w:]){value}(?!\w)", content.replace(TEMPLATE, "")), (path, value)
+        assert "zebra" not in content, path
     with pytest.raises(InputError, match="--cases"):
         replay(config.out, keys_folder=keys(config))
     assert replay(config.out, cases=config.cases, keys_folder=keys(config)).ok
@@ -224,7 +223,7 @@ def test_a_replay_with_other_weights_differs(config: AuditConfig, tmp_path: Path
 def test_a_changed_record_is_not_replayed(config: AuditConfig) -> None:
     run_audit(config, keys(config))
     path = config.out / "records.jsonl"
-    path.write_text(path.read_text().replace('"chosen":"high"', '"chosen":"low"', 1))
+    path.write_text(path.read_text().replace('"case":"a"', '"case":"z"', 1))
     with pytest.raises(RecordError, match="record"):
         replay(config.out, keys_folder=keys(config))
 

@@ -72,7 +72,7 @@ class Asked(NamedTuple):
             unit=question.target.unit,
             method=method.facts.name,
             settings=method.model_dump(mode="json") | dict(attribution.settings),
-            baseline=attribution.settings.get("baseline", question.game.imputer.description),
+            baseline=attribution.baseline or question.game.imputer.description,
             seed=question.seed,
             checks=evidence,
             cost=self.cost(memory),

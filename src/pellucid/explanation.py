@@ -267,7 +267,8 @@ class Explanation(Record):
             base_values=self.base_values[0] if single else self.base_values,
             data=np.array(self.data, dtype=object),
             feature_names=self.feature_names,
-            output_names=self.output_names[0] if single else list(self.output_names),
+            # SHAP names outputs only where there are several.
+            output_names=None if single else list(self.output_names),
         )
 
     def to_rows(self) -> list[dict[str, Any]]:

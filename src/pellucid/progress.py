@@ -11,6 +11,11 @@ Advance = Callable[[int], None]
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
+def is_hidden() -> bool:
+    """Whether bars are hidden here."""
+    return _hidden.get()
+
+
 @contextmanager
 def hidden() -> Iterator[None]:
     """Show no bar inside: for a caller that draws its own progress."""
@@ -30,7 +35,7 @@ def progress(label: str, total: int | None) -> Iterator[Advance]:
     bar = Progress(console=Console(file=sys.stderr), transient=True)
     task = bar.add_task(label, total=total)
     begun, shown = time.monotonic(), False
-    wanted = sys.stderr.isatty() and not _hidden.get()
+    wanted = sys.stderr.isatty() and not is_hidden()
 
     def advance(steps: int) -> None:
         nonlocal shown
@@ -51,7 +56,7 @@ def working(label: str) -> Iterator[None]:
     """A spinner on a terminal, for one long step that cannot say how far it is."""
     from rich.console import Console
 
-    if _hidden.get() or not sys.stderr.isatty():
+    if is_hidden() or not sys.stderr.isatty():
         yield
         return
     with Console(file=sys.stderr).status(label):

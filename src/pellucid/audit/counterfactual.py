@@ -1,6 +1,6 @@
 """The smallest change of fields that flips a decision: a search over values that the cohort itself holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from jaxtyping import Float
 from pellucid.audit.cases import Wordings
 from pellucid.audit.config import Search
 from pellucid.games.scoring import Scorer, scorer_for
-from pellucid.models import CausalLM, Prompt, Row, Template, TextClassifier
+from pellucid.models import CausalLM, Template, TextClassifier
 from pellucid.targets import Options
 
 ROWS_AT_ONCE = 8
-VALUES_PER_FIELD_IN_SETS = 2
+Values = Mapping[str, str | None]
 
 
 class Flip(NamedTuple):
@@ -53,90 +53,96 @@ class FlipSearch:
         limits: Search,
     ) -> None:
         self._model, self._template, self._options = model, template, options
-        self._values, self._say = values, wordings.word
-        self._max_changes, self._max_evaluations = limits.max_changes, limits.max_evaluations
-
-    def run(self, case: Mapping[str, str | None], decision: str, scores: Mapping[str, float]) -> Flip:
-        """Try single fields, those that speak most for the decision first, then sets of the most promising values."""
-        self._case, self._decision, self._spent = dict(case), decision, 0
+        self._values, self._say, self._limits = values, wordings.word, limits
         self._scorer: Scorer | None = None
-        order = sorted(self._values, key=lambda field: -scores.get(field, 0.0))
-        singles = [{field: value} for field in order for value in self._alternatives(field)]
-        lowered: dict[str, list[tuple[float, str | None]]] = {}
-        complete = len(singles) <= self._max_evaluations
-        for number in range(1, self._max_changes + 1):
-            candidates = singles if number == 1 else self._sets(number, lowered)
-            tried, best = self._try(candidates)
-            for change, kept in tried:
-                if number == 1:
-                    ((field, value),) = change.items()
-                    lowered.setdefault(field, []).append((kept, value))
-            if best is not None:
-                change, probabilities = best
-                new = self._options[int(probabilities.argmax())]
-                return self._flip(change, new, float(probabilities.max()), number == 1 or (complete and number == 2))
-            if self._spent >= self._max_evaluations:
-                break
-        return self._flip({}, "", 0.0, complete and self._max_changes == 1)
 
-    def _alternatives(self, field: str) -> list[str | None]:
+    def run(self, case: Values, decision: str, scores: Mapping[str, float]) -> Flip:
+        """Try single fields, those that speak most for the decision first, then sets of the most promising values."""
+        trial = _Trial(self._score, case, self._options, decision, self._limits.max_evaluations)
+        order = sorted(self._values, key=lambda field: -scores.get(field, 0.0))
+        singles: list[Values] = [{field: value} for field in order for value in self._others(field, case[field])]
+        every_single = len(singles) <= self._limits.max_evaluations
+        for number in range(1, self._limits.max_changes + 1):
+            found = trial.first_flip(singles if number == 1 else _sets(number, trial.kept))
+            if found is not None:
+                return self._flip(trial, found, exhaustive=number == 1 or (every_single and number == 2))
+        return self._flip(trial, None, exhaustive=every_single and self._limits.max_changes == 1)
+
+    def _others(self, field: str, own: str | None) -> list[str | None]:
         """Other values of the cohort, those furthest apart first, so that a small budget still spans the range."""
-        own = self._say(field, self._case[field])
-        known = list(dict.fromkeys(self._values[field]))
-        others = [value for value in sorted(known, key=_numeric) if self._say(field, value) != own]
+        known = dict.fromkeys(self._values[field])
+        others = [value for value in sorted(known, key=_numeric) if self._say(field, value) != self._say(field, own)]
         return [others[place] for place in _spread(len(others))]
 
-    def _sets(self, number: int, lowered: Mapping[str, list[tuple[float, str | None]]]) -> list[dict[str, str | None]]:
-        """Sets of ``number`` fields, each with the values that weakened the decision most by themselves."""
-        best = {
-            field: sorted(tried, key=lambda pair: pair[0])[:VALUES_PER_FIELD_IN_SETS]
-            for field, tried in lowered.items()
-        }
-        fields = sorted(best, key=lambda field: best[field][0][0])
-        found = []
-        for chosen in combinations(fields, number):
-            weight = sum(best[field][0][0] for field in chosen)
-            found.append((weight, {field: best[field][0][1] for field in chosen}))
-        return [change for _, change in sorted(found, key=lambda pair: pair[0])]
-
-    def _try(
-        self, candidates: Sequence[dict[str, str | None]]
-    ) -> tuple[list[tuple[dict[str, str | None], float]], tuple[dict[str, str | None], np.ndarray] | None]:
-        """Score candidates a few at a time; stop at the first few among which one flips, and take the clearest."""
-        tried: list[tuple[dict[str, str | None], float]] = []
-        own = self._options.index(self._decision)
-        for start in range(0, len(candidates), ROWS_AT_ONCE):
-            part = candidates[start : start + min(ROWS_AT_ONCE, self._max_evaluations - self._spent)]
-            if not part:
-                break
-            probabilities = np.exp(self._score(part))
-            tried += [(change, float(p[own])) for change, p in zip(part, probabilities, strict=True)]
-            flipped = [number for number, p in enumerate(probabilities) if int(p.argmax()) != own]
-            if flipped:
-                clearest = max(flipped, key=lambda number: float(probabilities[number].max()))
-                return tried, (part[clearest], probabilities[clearest])
-        return tried, None
-
-    def _score(self, changes: Sequence[Mapping[str, str | None]]) -> Float[np.ndarray, "change option"]:
-        rows = [self._row({**self._case, **change}) for change in changes]
+    def _score(self, cases: Sequence[Values]) -> Float[np.ndarray, "case option"]:
+        """Probability of every option on each case."""
+        prompts = [
+            self._template(**{field: self._say(field, case[field]) for field in self._template.fields})
+            for case in cases
+        ]
         if self._scorer is None:
-            inputs = self._model.encode(self._prompt(self._case))
-            self._scorer = scorer_for(self._model, self._model.bind(Options(self._options), inputs))
-        self._spent += len(rows)
-        return np.asarray(self._scorer(rows, lambda steps: None))
+            bound = self._model.bind(Options(self._options), self._model.encode(prompts[0]))
+            # One scorer for all cases: what the template says before the first field is computed once.
+            self._scorer = scorer_for(self._model, bound)
+        return np.exp(self._scorer([self._model.row(prompt.text) for prompt in prompts], lambda steps: None))
 
-    def _row(self, case: Mapping[str, str | None]) -> Row:
-        return self._model.row(self._prompt(case).text)
-
-    def _prompt(self, case: Mapping[str, str | None]) -> Prompt:
-        return self._template(**{field: self._say(field, case[field]) for field in self._template.fields})
-
-    def _flip(self, change: dict[str, str | None], decision: str, probability: float, exhaustive: bool) -> Flip:
+    def _flip(self, trial: "_Trial", found: tuple[Values, np.ndarray] | None, *, exhaustive: bool) -> Flip:
+        limits = self._limits
         searched = (
-            f"values that the cohort holds, in up to {self._max_changes} of {len(self._values)} fields at once, "
-            f"at most {self._max_evaluations} changed cases"
+            f"values that the cohort holds, in up to {limits.max_changes} of {len(self._values)} fields at once, "
+            f"at most {limits.max_evaluations} changed cases"
         )
-        return Flip(change, decision, probability, self._spent, exhaustive, searched)
+        if found is None:
+            return Flip({}, "", 0.0, trial.spent, exhaustive, searched)
+        changes, probabilities = found
+        decision = self._options[int(probabilities.argmax())]
+        return Flip(dict(changes), decision, float(probabilities.max()), trial.spent, exhaustive, searched)
+
+
+class _Trial:
+    """The changes of one case that were tried so far, within a budget."""
+
+    def __init__(
+        self,
+        score: Callable[[Sequence[Values]], Float[np.ndarray, "case option"]],
+        case: Values,
+        options: Sequence[str],
+        decision: str,
+        budget: int,
+    ) -> None:
+        self._score, self._case, self._own, self._budget = score, case, options.index(decision), budget
+        self.spent = 0
+        self.kept: dict[str, tuple[float, str | None]] = {}
+        """For each field that was changed by itself: the lowest probability that the decision kept, and the value."""
+
+    def first_flip(self, changes: Sequence[Values]) -> tuple[Values, Float[np.ndarray, " option"]] | None:
+        """Score changes a few at a time; stop at the first few among which one flips, and take the clearest."""
+        for start in range(0, len(changes), ROWS_AT_ONCE):
+            part = changes[start : start + min(ROWS_AT_ONCE, self._budget - self.spent)]
+            if not part:
+                return None
+            probabilities = self._score([{**self._case, **change} for change in part])
+            self.spent += len(part)
+            self._note(part, probabilities[:, self._own])
+            flipped = np.flatnonzero(probabilities.argmax(1) != self._own)
+            if len(flipped):
+                clearest = flipped[probabilities[flipped].max(1).argmax()]
+                return part[clearest], probabilities[clearest]
+        return None
+
+    def _note(self, changes: Sequence[Values], kept: Float[np.ndarray, " change"]) -> None:
+        for change, probability in zip(changes, kept.tolist(), strict=True):
+            if len(change) == 1:
+                ((field, value),) = change.items()
+                self.kept[field] = min(
+                    self.kept.get(field, (2.0, None)), (probability, value), key=lambda pair: pair[0]
+                )
+
+
+def _sets(number: int, kept: Mapping[str, tuple[float, str | None]]) -> list[Values]:
+    """Sets of ``number`` fields, each with the value that weakened the decision most by itself, the weakest first."""
+    found = sorted(combinations(kept, number), key=lambda fields: sum(kept[field][0] for field in fields))
+    return [{field: kept[field][1] for field in fields} for fields in found]
 
 
 def _numeric(value: str | None) -> tuple[int, float, str]:

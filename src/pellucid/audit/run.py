@@ -25,7 +25,7 @@ from pellucid.explanation import Record
 from pellucid.files import write_atomically
 from pellucid.memory import PeakMemory
 from pellucid.models import CausalLM, Template, TextClassifier, load
-from pellucid.progress import hidden
+from pellucid.progress import hidden, is_hidden
 from pellucid.report import run_page
 
 RUN = "run.json"
@@ -224,7 +224,7 @@ def _display(done: int, total: int) -> Iterator[Any]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=is_hidden()) as bar:
         task = bar.add_task("cases", total=total, completed=done)
         yield lambda name, steps: bar.update(task, description=f"case {name[:40]}", advance=steps)
 

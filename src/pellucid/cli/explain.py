@@ -101,6 +101,7 @@ def explain(
     from pellucid.models import load
 
     output.require_folder_of(html)
+    output.require_folder_of(save if save is not None and save.suffix == ".zip" else None)
     raw = asking.prompt(text, prompt_file, template, field, absent)
     wanted = asking.target(target, tokens, choices, contrast, label)
     chosen, imputer = method_and_imputer(method, baseline, asking.settings(settings))

@@ -88,12 +88,12 @@ class PrefixScorer:
     def __init__(self, model: CausalLM, target: BoundTarget) -> None:
         self._model, self._target = model, target
         self._fed = sorted({answer[:-1] for answer in target.alternatives})
-        kind = model.device.type
-        self._overhead = OVERHEAD_TOKENS.get(kind, OVERHEAD_TOKENS["cuda"])
-        self._cache_bytes = GROUP_CACHE_BYTES.get(kind, GROUP_CACHE_BYTES["cuda"])
+        kind = model.device.type if model.device.type in OVERHEAD_TOKENS else "cuda"
+        self._overhead, self._cache_bytes = OVERHEAD_TOKENS[kind], GROUP_CACHE_BYTES[kind]
         # Kept from call to call: a method asks for its coalitions, the full and the empty one in turn.
         self._cached: tuple[int, ...] = ()
         self._cache: Cache = []
+        self._reused: dict[Row, np.ndarray] = {}
         config = model.module.config.get_text_config()
         windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
         self._window = min((int(window) for window in windows if window), default=1 << 62)
@@ -101,11 +101,17 @@ class PrefixScorer:
     def __call__(self, rows: Sequence[Row], advance: Advance) -> Values:
         parts: dict[tuple[int, tuple[int, ...]], Float[torch.Tensor, "token vocab"]] = {}
         values: list[np.ndarray] = [np.empty(0)] * len(rows)
-        for sequence, logits in self._logits(self._sorted(rows), advance):
+        plain: set[int] = set()
+        for sequence, logits, start in self._logits(self._sorted(rows), advance):
             parts[sequence.row, sequence.fed] = logits
+            if not start:
+                plain.add(sequence.row)
             if all((sequence.row, fed) in parts for fed in self._fed):
                 found = {fed: parts.pop((sequence.row, fed)) for fed in self._fed}
                 values[sequence.row] = self._score(found)
+        self._reused.update(
+            (row, value) for index, (row, value) in enumerate(zip(rows, values, strict=True)) if index not in plain
+        )
         return np.stack(values)
 
     def self_test(self, row: Row) -> float:
@@ -113,11 +119,11 @@ class PrefixScorer:
         if len(row.ids) < 2:
             return 0.0
         plain = self._target.target.score(self._model.alternatives([row], self._target))
-        if not _shared(self._cached, self._sorted([row])[0].keys):
+        if row not in self._reused:
             # A shorter sequence before it makes the row start from a cropped cache.
             self([Row(row.ids[:-1], row.visible[:-1])], lambda steps: None)
-        cached = self([row], lambda steps: None)[0]
-        return float(np.abs(plain[0].double().cpu().numpy() - cached).max())
+            self([row], lambda steps: None)
+        return float(np.abs(plain[0].double().cpu().numpy() - self._reused.pop(row)).max())
 
     def _sorted(self, rows: Sequence[Row]) -> list[_Sequence]:
         sequences = []
@@ -138,7 +144,8 @@ class PrefixScorer:
 
     def _logits(
         self, order: Sequence[_Sequence], advance: Advance
-    ) -> Iterator[tuple[_Sequence, Float[torch.Tensor, "token vocab"]]]:
+    ) -> Iterator[tuple[_Sequence, Float[torch.Tensor, "token vocab"], int]]:
+        """Each sequence with its logits, and how many of its positions came from a cache."""
         shared = [0, *(_shared(one.keys, other.keys) for one, other in pairwise(order))]
         done = 0
         while done < len(order):
@@ -147,7 +154,8 @@ class PrefixScorer:
             group = order[done : done + size]
             common = min([*shared[done + 1 : done + size], *(one.reusable for one in group)])
             if size == 1:
-                logits = self._extend(group[0], min(reach, common))
+                common = min(reach, common)
+                logits = self._extend(group[0], common)
             else:
                 trunk = _Sequence(group[0].keys[:common], -1, ())
                 if common > reach:
@@ -155,7 +163,7 @@ class PrefixScorer:
                 else:
                     self._cached, self._cache = trunk.keys, _cropped(self._cache, common)
                 logits, _ = self._run(group, common, self._cache, keep_cache=False)
-            yield from zip(group, logits, strict=True)
+            yield from zip(group, logits, [common] * size, strict=True)
             advance(size)
             done += size
 

@@ -51,7 +51,7 @@ def all_methods() -> dict[str, type[AbstractMethod]]:
     return known
 
 
-def make_method(name: str, **settings: Any) -> AbstractMethod:
+def make_method(name: str, /, **settings: Any) -> AbstractMethod:
     """The method of a name with its settings. Raises UnknownNameError, or InputError on a bad setting."""
     if name not in all_methods():
         raise UnknownNameError("method", name, all_methods())

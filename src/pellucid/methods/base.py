@@ -27,6 +27,8 @@ class Attribution(NamedTuple):
     """The target on the input itself."""
     standard_error: Float[np.ndarray, "target player"] | None = None
     """Standard error of each score; None where nothing is sampled."""
+    baseline: str = ""
+    """What stood in for an absent feature, where the method itself decided that and not the game."""
     checks: tuple[Check, ...] = ()
     """Evidence that only the method itself can give, such as the convergence of an integral."""
     settings: Mapping[str, Any] = MappingProxyType({})

@@ -59,4 +59,4 @@ class ExpectedGradients(AbstractMethod):
         draws = np.stack(found)
         base, full = torch.cat(bases).mean(0).cpu().numpy(), path.value(path.input[None])[0].cpu().numpy()
         error = draws.std(0, ddof=1) / len(draws) ** 0.5
-        return Attribution(draws.mean(0), base, full, error, settings={"baseline": "random tokens of the vocabulary"})
+        return Attribution(draws.mean(0), base, full, error, baseline="random tokens of the vocabulary")

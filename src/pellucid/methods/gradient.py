@@ -66,5 +66,5 @@ class InputXGradient(AbstractMethod):
         values = torch.einsum("tsd,sd->ts", gradients[:, 0].double(), (path.input - path.baseline).double())
         base = path.value(path.baseline[None])[0]
         return Attribution(
-            path.to_features(values), base.cpu().numpy(), scores[0].cpu().numpy(), settings={"baseline": path.described}
+            path.to_features(values), base.cpu().numpy(), scores[0].cpu().numpy(), baseline=path.described
         )

@@ -63,8 +63,8 @@ class IntegratedGradients(AbstractMethod):
         with progress("Integrating gradients", steps) as advance:
             scores = _integral(path, points, weights, advance)
         base, full = path.value(path.at(torch.tensor([0.0, 1.0])))
-        settings = {"baseline": path.described, "steps": steps}
-        return Attribution(path.to_features(scores), base.cpu().numpy(), full.cpu().numpy(), settings=settings)
+        settings = {"steps_used": steps}
+        return Attribution(path.to_features(scores), base.cpu().numpy(), full.cpu().numpy(), baseline=path.described, settings=settings)
 
     def _adaptive(self, path: Path) -> Attribution:
         points, weights = quadrature("gauss-legendre", POINTS_PER_PIECE)
@@ -75,10 +75,10 @@ class IntegratedGradients(AbstractMethod):
                 tolerance=self.tolerance,
                 most=self.max_steps // POINTS_PER_PIECE,
             )
-        settings = {"baseline": path.described, "steps": integral.pieces * POINTS_PER_PIECE}
+        settings = {"steps_used": integral.pieces * POINTS_PER_PIECE}
         base, full = integral.base.cpu().numpy(), integral.full.cpu().numpy()
         values = path.to_features(integral.scores)
-        return Attribution(values, base, full, checks=(integral.check,), settings=settings)
+        return Attribution(values, base, full, baseline=path.described, checks=(integral.check,), settings=settings)
 
 
 def quadrature(name: Quadrature, steps: int) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:

@@ -53,9 +53,9 @@ class PathIntegral(AbstractMethod):
                 tolerance=self.tolerance,
                 most=self.max_pieces,
             )
-        settings = {"baseline": path.described, "pieces": integral.pieces}
+        settings = {"pieces_used": integral.pieces}
         base, full = integral.base.cpu().numpy(), integral.full.cpu().numpy()
-        return Attribution(integral.scores.numpy(), base, full, checks=(integral.check,), settings=settings)
+        return Attribution(integral.scores.numpy(), base, full, baseline=path.described, checks=(integral.check,), settings=settings)
 
 
 def _differences(path: Path, start: float, stop: float, advance: Advance) -> Float[Tensor, "target player"]:

@@ -27,7 +27,9 @@ def refined(
                 break
     settings: dict[str, Any] = {"samples_used": estimate.samples, "exact": estimate.exact}
     checks = () if tolerance is None else (_tolerance_check(estimate, tolerance),)
-    return Attribution(estimate.values, game.empty, game.full, estimate.standard_error, checks, settings)
+    return Attribution(
+        estimate.values, game.empty, game.full, estimate.standard_error, checks=checks, settings=settings
+    )
 
 
 def _tolerance_check(estimate: Estimate, tolerance: float) -> Check:

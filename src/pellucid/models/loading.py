@@ -221,7 +221,7 @@ def _check_device(device: str) -> None:
     except RuntimeError:
         raise InputError(f"{device!r} is not a device; write cpu, cuda, cuda:1 or mps.") from None
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, True):
+    if not present.get(kind, False):
         there = ", ".join(name for name, is_there in present.items() if is_there)
         raise ModelError(f"the device {device!r} is not there; this machine has {there}.")
 

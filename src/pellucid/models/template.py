@@ -100,7 +100,7 @@ class Template:
         self.absent = self._wordings("absent", absent)
         self.missing = self._wordings("missing", missing)
 
-    def __call__(self, **values: object) -> Prompt:
+    def __call__(self, /, **values: object) -> Prompt:
         """Fill the template. Every placeholder needs a value; None marks a missing one."""
         absent = [name for name in self.fields if name not in values]
         if absent:

@@ -2,9 +2,12 @@
 
 # `vik` of the Scientific Colour Maps by Fabio Crameri [crameri2018, doi:10.5281/zenodo.1243862], MIT licence,
 # copyright (c) 2020 Fabio Crameri: 33 evenly spaced samples of its 256 entries, as shipped in `cmcrameri` 1.10.
-VIK = tuple(
-    ["#001261", "#021f69", "#022b71", "#023779", "#034481", "#045089", "#0c5e92", "#1b6d9b", "#2f7ca6", "#478db1", "#609dbc", "#79adc7", "#92bdd2", "#acccdc", "#c5dbe5", "#dce5e9", "#ece5e1", "#eedacf", "#e9cbb9", "#e2bba4", "#dcab8f", "#d59c7b", "#cf8e68", "#c97f55", "#c37243", "#bc6331", "#b3531f", "#a5400e", "#932e06", "#832106", "#741506", "#660a07", "#590008"]
-)
+_STOPS = """
+#001261 #021f69 #022b71 #023779 #034481 #045089 #0c5e92 #1b6d9b #2f7ca6 #478db1 #609dbc #79adc7 #92bdd2 #acccdc #c5dbe5
+#dce5e9 #ece5e1 #eedacf #e9cbb9 #e2bba4 #dcab8f #d59c7b #cf8e68 #c97f55 #c37243 #bc6331 #b3531f #a5400e #932e06 #832106
+#741506 #660a07 #590008
+"""
+VIK = tuple(_STOPS.split())
 ZERO = len(VIK) // 2
 NEGATIVE, POSITIVE = VIK[8], VIK[24]
 INKS = ("#000000", "#ffffff")

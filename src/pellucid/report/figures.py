@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
-from pellucid.report.heatmap import digits
+from pellucid.report.heatmap import MINUS, digits
 from pellucid.report.view import Accuracy, CohortField, Deletion, Interval, Mark
 
 WIDTH = 420
 _LABELS, _RIGHT, _ROW, _TOP = 118, 12, 26, 8
+_FRAME_LEFT, _FRAME_RIGHT, _FRAME_TOP, _FRAME_BOTTOM = 58.0, 406.0, 10.0, 250.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,17 @@ class Line:
     """The means, to be marked."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """Curves or dots in a square frame."""
 
-    left: float
+    left: float = _FRAME_LEFT
     """Left edge of the frame."""
-    right: float
+    right: float = _FRAME_RIGHT
     """Right edge."""
-    top: float
+    top: float = _FRAME_TOP
     """Upper edge."""
-    bottom: float
+    bottom: float = _FRAME_BOTTOM
     """Lower edge."""
     x_ticks: tuple[Tick, ...]
     """Of the horizontal axis."""
@@ -132,7 +133,7 @@ def dot_plot(fields: Sequence[CohortField], which: str) -> DotPlot:
         )
         for index, (field, interval) in enumerate(zip(fields, intervals, strict=True))
     )
-    bottom = _TOP + _ROW * len(rows)
+    bottom = float(_TOP + _ROW * len(rows))
     marks = tuple(Tick(place(value), short(value)) for value in ticks(low, low + span))
     return DotPlot(rows=rows, ticks=marks, zero=place(0.0), bottom=bottom, height=bottom + 24)
 
@@ -144,10 +145,7 @@ def in_words(interval: Interval, signed: bool = True) -> str:
 
 def short(value: float) -> str:
     """A tick's label."""
-    return f"{value:g}".replace("-", "−")
-
-
-_FRAME = {"left": 46.0, "right": 406.0, "top": 10.0, "bottom": 250.0}
+    return f"{value:g}".replace("-", MINUS)
 
 
 def _axes(low: float, high: float) -> tuple[tuple[Tick, ...], tuple[Tick, ...]]:
@@ -157,11 +155,11 @@ def _axes(low: float, high: float) -> tuple[tuple[Tick, ...], tuple[Tick, ...]]:
 
 
 def _x(fraction: float) -> float:
-    return round(_FRAME["left"] + (_FRAME["right"] - _FRAME["left"]) * fraction, 1)
+    return round(_FRAME_LEFT + (_FRAME_RIGHT - _FRAME_LEFT) * fraction, 1)
 
 
 def _y(value: float, low: float, high: float) -> float:
-    return round(_FRAME["bottom"] - (_FRAME["bottom"] - _FRAME["top"]) * (value - low) / ((high - low) or 1.0), 1)
+    return round(_FRAME_BOTTOM - (_FRAME_BOTTOM - _FRAME_TOP) * (value - low) / ((high - low) or 1.0), 1)
 
 
 def calibration_chart(accuracy: Accuracy) -> Chart:
@@ -177,7 +175,7 @@ def calibration_chart(accuracy: Accuracy) -> Chart:
         for each in accuracy.bins
     )
     across, up = _axes(0.0, 1.0)
-    return Chart(**_FRAME, x_ticks=across, y_ticks=up, dots=dots)
+    return Chart(x_ticks=across, y_ticks=up, dots=dots)
 
 
 def deletion_chart(deletion: Deletion) -> Chart:
@@ -193,7 +191,7 @@ def deletion_chart(deletion: Deletion) -> Chart:
         return Line(_points(dots), _points([*upper, *reversed(lower)]), tuple(dots))
 
     across, up = _axes(low, high)
-    return Chart(**_FRAME, x_ticks=across, y_ticks=up, lines=(line(deletion.attributed), line(deletion.random)))
+    return Chart(x_ticks=across, y_ticks=up, lines=(line(deletion.attributed), line(deletion.random)))
 
 
 def _points(places: Sequence[tuple[float, float]]) -> str:

@@ -10,6 +10,9 @@ from pellucid.report.view import AttributionView
 BAR_WIDTH, BAR_HEIGHT = 200, 16
 """User units of one bar's drawing; the page stretches it."""
 _HALF = BAR_WIDTH / 2 - 2
+_FAINT = 2
+MINUS = "\N{MINUS SIGN}"
+"""As wide as the plus, unlike the hyphen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Cell:
     error: str
     """Its standard error in digits; empty where there is none."""
     sign: str
-    """``+``, ``−`` or nothing: what the colour says, for whoever does not see it."""
+    """Plus, minus, or nothing where the colour is faint: what it says, for whoever does not see it."""
     stop: int
     """Index into the colour map."""
     start: float
@@ -48,7 +51,7 @@ def digits(value: float, signed: bool = False) -> str:
     if value != value:
         return "not a number"
     if not isfinite(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e6:
@@ -56,7 +59,7 @@ def digits(value: float, signed: bool = False) -> str:
     else:
         mantissa, exponent = f"{value:.2e}".split("e")
         text = f"{mantissa}e{int(exponent)}"
-    return f"{'+' if signed and value > 0 else ''}{text.replace('-', '−')}"
+    return f"{'+' if signed and value > 0 else ''}{text.replace('-', MINUS)}"
 
 
 def cell(value: float, limit: float, error: float | None = None) -> Cell:
@@ -67,7 +70,7 @@ def cell(value: float, limit: float, error: float | None = None) -> Cell:
     return Cell(
         number=digits(value, signed=True),
         error="" if error is None else digits(error),
-        sign="" if stop == ZERO else "+" if stop > ZERO else "−",
+        sign="" if abs(stop - ZERO) < _FAINT else "+" if stop > ZERO else MINUS,
         stop=stop,
         start=min(at, zero),
         width=round(abs(at - zero), 2),
@@ -99,15 +102,23 @@ def largest(values: Iterable[float]) -> float:
     return max((abs(value) for value in values if isfinite(value)), default=0.0)
 
 
-def limit_of(attributions: Sequence[AttributionView], unit: str) -> float:
-    """The common scale of all attributions in one unit, set by what the person wrote, not by the chat template."""
+def limit_of(shown: AttributionView, beside: Sequence[AttributionView] = ()) -> float:
+    """The scale of an attribution: common to all ``beside`` it whose scores can be compared with its own.
+
+    Those are the ones by the same method, in the same unit, against the same baseline. The scale is set by what the
+    person wrote, not by the chat template.
+    """
+    alike = [each for each in beside if _kin(each) == _kin(shown)] or [shown]
     return largest(
         value
-        for attribution in attributions
-        if attribution.unit == unit
+        for attribution in alike
         for feature, value in zip(attribution.features, totals(attribution), strict=True)
         if feature.role == "input"
-    ) or largest(value for attribution in attributions for value in totals(attribution))
+    ) or largest(value for attribution in alike for value in totals(attribution))
+
+
+def _kin(attribution: AttributionView) -> tuple[str, str, str]:
+    return attribution.method, attribution.unit, attribution.baseline
 
 
 def any_clipped(attribution: AttributionView, limit: float) -> bool:

@@ -18,19 +18,24 @@ from pellucid.report.visible import LIMIT, pieces, visible
 SENTENCE_LIMIT = 4000
 """Characters of a text that is printed as it stands: sentences of ours, with at most some foreign words in them."""
 
+_DRAWN = {
+    "plain": Markup("{}"),
+    "escape": Markup("<span class='escape'>{}</span>"),
+    "break": Markup("<span class='escape'>{}</span><br>"),
+    "note": Markup("<span class='note'>{}</span>"),
+}
 
-def shown(text: object, limit: int = LIMIT) -> Markup:
-    """Foreign text as HTML: escaped, isolated from the direction of its surroundings, hidden characters drawn."""
-    drawn = Markup("").join(
-        {
-            "plain": piece.text,
-            "escape": Markup("<span class='escape'>{}</span>").format(piece.text),
-            "break": Markup("<span class='escape'>{}</span><br>").format(piece.text),
-            "note": Markup("<span class='note'>{}</span>").format(piece.text),
-        }[piece.kind]
-        for piece in pieces(str(text), limit)
-    )
-    return Markup("<bdi>{}</bdi>").format(drawn)
+
+def shown(text: object, limit: int = LIMIT, sign: str = "") -> Markup:
+    """Foreign text as HTML: escaped, isolated from the direction of its surroundings, hidden characters drawn.
+
+    A ``sign`` is set small before the first visible character.
+    """
+    whole = str(text)
+    space = whole[: len(whole) - len(whole.lstrip(" "))] if sign else ""
+    glyph = Markup("<span class='sign'>{}</span>").format(sign) if sign else ""
+    drawn = Markup("").join(_DRAWN[piece.kind].format(piece.text) for piece in pieces(whole[len(space) :], limit))
+    return Markup("{}{}<bdi>{}</bdi>").format(space[:limit], glyph, drawn)
 
 
 def _made_safe(value: object) -> object:

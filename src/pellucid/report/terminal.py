@@ -8,7 +8,7 @@ from rich.text import Text
 
 from pellucid.explanation import Checks, Explanation
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, ink_on
-from pellucid.report.heatmap import Cell, cell, digits, errors, limit_of, totals
+from pellucid.report.heatmap import MINUS, Cell, cell, digits, errors, limit_of, totals
 from pellucid.report.view import AttributionView
 from pellucid.report.visible import visible
 
@@ -44,7 +44,7 @@ def _bar(drawn: Cell, value: float, limit: float) -> Text:
     """A bar that grows from the middle: − to the left, + to the right."""
     length = min(BAR, round(BAR * abs(value) / limit)) if limit and value == value else 0
     if value < 0:
-        return Text(f"{'−' * length:>{BAR}}│{'':{BAR}}", style=NEGATIVE)
+        return Text(f"{MINUS * length:>{BAR}}│{'':{BAR}}", style=NEGATIVE)
     return Text(f"{'':{BAR}}│{'+' * length:<{BAR}}", style=POSITIVE)
 
 
@@ -64,7 +64,7 @@ def _table(view: AttributionView, values: list[float], limit: float) -> Table:
     table.add_column(view.kind, max_width=24, overflow="fold")
     if view.is_named:
         table.add_column("text", max_width=28, overflow="fold")
-    table.add_column("−" + " " * (2 * BAR - 1) + "+", no_wrap=True, min_width=2 * BAR + 1)
+    table.add_column(MINUS + " " * (2 * BAR - 1) + "+", no_wrap=True, min_width=2 * BAR + 1)
     table.add_column(view.unit, justify="right", no_wrap=True)
     if view.standard_error is not None and len(view.values) == 1:
         table.add_column("± SE", justify="right", no_wrap=True)
@@ -85,7 +85,7 @@ def explanation_renderable(explanation: Explanation) -> RenderableType:
     """The explanation for a rich console, in colour."""
     view = AttributionView.of(explanation)
     values = totals(view)
-    limit = limit_of([view], view.unit)
+    limit = limit_of(view)
     of = "the sum over " + ", ".join(visible(name, 20) for name in view.output_names)
     target = of if len(view.output_names) > 1 else repr(visible(view.output_names[0], 60)) if view.output_names else ""
     parts: list[RenderableType] = [

@@ -112,6 +112,11 @@ class AttributionView:
         return self.features[0].kind if self.features else "feature"
 
     @property
+    def heading(self) -> str:
+        """What it is called among the explanations of its case."""
+        return self.title or f"{self.kind}s"
+
+    @property
     def is_named(self) -> bool:
         """Whether the features have names of their own, rather than being pieces of the text."""
         return self.kind in _NAMED_KINDS
@@ -191,12 +196,11 @@ class CaseView:
         return next((option.probability for option in self.options if option.name == self.decision), None)
 
     @property
-    def reliable(self) -> bool | None:
-        """False if any explanation is not reliable, else what the first and coarsest one says of itself."""
-        states = [attribution.checks.reliable for attribution in self.attributions]
-        if self.self_test is not None and self.self_test.passed is False:
-            return False
-        return False if False in states else states[0] if states else None
+    def verdicts(self) -> tuple[tuple[str, bool | None], ...]:
+        """Every explanation's heading and whether it can be relied on; and the self-test, where it failed."""
+        states = tuple((attribution.heading, attribution.checks.reliable) for attribution in self.attributions)
+        failed = self.self_test is not None and self.self_test.passed is False
+        return (*states, ("self-test", False)) if failed else states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

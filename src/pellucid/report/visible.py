@@ -1,6 +1,7 @@
 """Text of unknown origin made fit to be looked at: nothing hidden, nothing reordered, nothing endless."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Literal, NamedTuple
 from unicodedata import category
 
@@ -8,6 +9,8 @@ LIMIT = 300
 """Characters of one text that are displayed, unless a place asks for fewer or more."""
 MOST_COMBINING = 4
 """Combining marks that may stand on one character; a longer stack would reach into the lines above and below."""
+MOST_REPEATED = 3
+"""Times that a hidden character is written out in a row."""
 
 # Categories Cc Cf Cs Co Cn Zl Zp cover controls, bidi, zero-width, surrogates; these draw nothing and are not in them.
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -61,16 +64,24 @@ def _pieces(text: str) -> Iterator[Piece]:
         yield Piece("plain", run)
 
 
+def _runs(text: str) -> Iterator[list[Piece]]:
+    """Pieces, where a hidden character repeated more than ``MOST_REPEATED`` times stands once, with its count."""
+    for piece, group in groupby(_pieces(text)):
+        same = list(group)
+        many = piece.kind == "escape" and len(same) > MOST_REPEATED
+        yield [Piece("escape", f"{piece.text}\N{MULTIPLICATION SIGN}{len(same)}")] if many else same
+
+
 def pieces(text: str, limit: int = LIMIT) -> list[Piece]:
     """The text as runs, hidden characters as ``⟨U+202E⟩``, at most ``limit`` characters and then the true length."""
-    shown = list(_pieces(text[:limit]))
+    shown = [piece for same in _runs(text[:limit]) for piece in same]
     if len(text) > limit:
         shown.append(Piece("note", f"… ({len(text):,} characters)"))
     return shown
 
 
 def visible(text: str, limit: int = LIMIT) -> str:
-    """The same as one plain string, for attributes and terminals.
+    r"""The same as one plain string, for attributes and terminals.
 
     >>> visible("a\u202eb\x00c"), visible("x" * 1000, limit=3)
     ('a⟨U+202E⟩b⟨U+0000⟩c', 'xxx… (1,000 characters)')
