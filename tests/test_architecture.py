@@ -14,14 +14,16 @@ LEVELS = [
     {"cli", "server"},
     {"audit", "benchmark"},
     {"report"},
-    {"api", "evidence", "testing"},
+    {"testing"},
+    {"api"},
+    {"evidence"},
     {"methods"},
     {"metrics"},
     {"games", "relevance", "expnet", "sae"},
     {"models"},
     {"execution"},
 ]
-VOCABULARY = {"errors", "facts", "targets", "explanation", "files", "progress", "_version"}
+VOCABULARY = {"errors", "facts", "targets", "explanation", "files", "memory", "progress", "ranks", "table", "_version"}
 SIGHT_OF_VOCABULARY_ONLY = {"report"}
 # The package's own front door re-exports what the api offers, and ``python -m pellucid`` opens the shell.
 DOORS = {"__init__", "__main__"}
