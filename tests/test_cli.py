@@ -346,6 +346,7 @@ BAD = {
     "field without template": ((*EXAMPLE, "--field", "a=1"), "--template FILE"),
     "no fields": ((*EXAMPLE, "--features", "field"), "no field"),
     "no folder for the page": ((*EXAMPLE, "--html", "nowhere/page.html"), "there is no folder 'nowhere'"),
+    "no folder for the archive": ((*EXAMPLE, "--save", "nowhere/saved.zip"), "there is no folder 'nowhere'"),
     "system without chat": ((*EXAMPLE, "--system", "Be brief."), "no chat template"),
 }
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 import pellucid
+import tiny
 from pellucid import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Token, Tokens
 from pellucid.models import Row
 
@@ -51,8 +51,8 @@ def brute_scores(model, target, ids, first):
 
 
 TARGETS = [
-    Logit("e"), Margin("e"), Token("e"), Logit(), Margin(), Token(), Tokens("high risk"), Answer("high risk"), Choice(OPTIONS),
-    Choice(OPTIONS, "low risk"), Options(OPTIONS), Contrast("high risk", "no"), Generated(4), None,
+    Logit("e"), Margin("e"), Token("e"), Logit(), Margin(), Token(), Tokens("high risk"), Answer("high risk"),
+    Choice(OPTIONS), Choice(OPTIONS, "low risk"), Options(OPTIONS), Contrast("high risk", "no"), Generated(4), None,
 ]  # fmt: skip
 
 
@@ -117,7 +117,9 @@ def test_input_x_gradient_of_a_decoder_equals_a_plain_backward_pass(decoder):
     np.testing.assert_allclose(explanation.values[0], expected[places], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("target", [Logit("high"), Margin("high"), Token("low"), Margin(), Choice(("low", "high")), None])
+@pytest.mark.parametrize(
+    "target", [Logit("high"), Margin("high"), Token("low"), Margin(), Choice(("low", "high")), None]
+)
 def test_every_target_of_an_encoder_equals_brute_force(encoder, target):
     inputs = encoder.encode(TEXT)
     bound = encoder.bind(target, inputs)
@@ -148,7 +150,9 @@ def test_occlusion_and_gradient_of_an_encoder_equal_brute_force(encoder):
 
     mask = encoder.tokenizer.mask_token_id
     words = [[1], [2], [3], [4], [5]] if len(ids) == 7 else [[1], [2, 3], [4], [5], [6]]
-    expected = [logit(ids) - logit([mask if place in word else token for place, token in enumerate(ids)]) for word in words]
+    expected = [
+        logit(ids) - logit([mask if place in word else token for place, token in enumerate(ids)]) for word in words
+    ]
     np.testing.assert_allclose(occlusion.values[0], expected, atol=FLOAT32)
 
     gradient = pellucid.explain(encoder, TEXT, method="input_x_gradient", target=Logit("high"), features="word")

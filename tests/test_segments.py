@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pellucid
+import tiny
 from pellucid import Answer, Template
 from pellucid.models import owners
 from pellucid.models.segments import sentences, words

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
 import pellucid
+import tiny
 from pellucid import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Token, Tokens
 from pellucid.errors import InputError, NumericalError, UnknownNameError
 from pellucid.models.base import alternative
@@ -121,7 +121,7 @@ def test_a_bad_target_is_an_input_error(make, match):
 
 def test_several_tokens_for_a_single_token_target_name_the_remedy(model):
     for target in (Token("high risk"), Logit("high risk"), Margin("high risk")):
-        with pytest.raises(InputError, match="use Answer .* or Tokens"):
+        with pytest.raises(InputError, match=r"use Answer .* or Tokens"):
             pellucid.explain(model, "Yes no", method="occlusion", target=target)
     with pytest.raises(InputError, match="no tokens"):
         pellucid.explain(model, "Yes no", method="occlusion", target=Answer(""))

@@ -1,11 +1,11 @@
 """Templates, prompts, and what becomes of a text that no one should have written."""
 
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pellucid
+import tiny
 from pellucid import Template
 from pellucid.errors import InputError, TemplateError
 from pellucid.models import Prompt
@@ -40,7 +40,9 @@ def test_braces_in_a_value_are_text():
     assert Template("Note: {note}")(note="{age} {0} {{").text == "Note: {age} {0} {{"
 
 
-@pytest.mark.parametrize("bad", ["{", "}", "{age", "age}", "{}", "{0.x}", "{a[0]}", "{age!r}", "{age:>9}", "{ age}", "{-a}"])
+@pytest.mark.parametrize(
+    "bad", ["{", "}", "{age", "age}", "{}", "{0.x}", "{a[0]}", "{age!r}", "{age:>9}", "{ age}", "{-a}"]
+)
 def test_a_malformed_placeholder_is_refused(bad):
     with pytest.raises(TemplateError, match=r"malformed|plain name"):
         Template(f"Age: {bad}")
@@ -80,8 +82,9 @@ def test_a_missing_value_gets_its_wording():
 @pytest.mark.parametrize(
     ("raw", "match"),
     [
-        ("", "empty"), (" \n\t\u3000", "empty"), ([], "empty"), (["a", " "], "word 1 of the list is empty"), (b"bytes", "not bytes"),
-        (5, "not int"), (None, "not NoneType"), (["a", 5], "not list"), ("a\0b", "position 1"), ("a\udfffb", "position 1"),
+        ("", "empty"), (" \n\t\u3000", "empty"), ([], "empty"), (["a", " "], "word 1 of the list is empty"),
+        (b"bytes", "not bytes"), (5, "not int"), (None, "not NoneType"), (["a", 5], "not list"),
+        ("a\0b", "position 1"), ("a\udfffb", "position 1"),
     ],
 )  # fmt: skip
 def test_what_is_no_prompt_is_refused(raw, match):

@@ -53,7 +53,7 @@ def wordpiece() -> hf.PreTrainedTokenizerBase:
 
 
 def randomised(build, seed: int = 0, std: float = 0.3) -> torch.nn.Module:
-    """A module in evaluation mode whose matrices are normal: by default a network is so close to linear that nothing shows."""
+    """A module with normal matrices, in evaluation mode; the default ones make a network that is nearly linear."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = build()
