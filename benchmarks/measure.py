@@ -25,7 +25,9 @@ def interleaved(works: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[
         for name, work in works.items():
             time_taken, results[name] = timed(work)
             taken[name].append(time_taken)
-    times = {name: {unit: spread([one[unit] for one in each]) for unit in ("cpu", "wall")} for name, each in taken.items()}
+    times = {
+        name: {unit: spread([one[unit] for one in each]) for unit in ("cpu", "wall")} for name, each in taken.items()
+    }
     return times, results
 
 

@@ -18,17 +18,15 @@ def main(name: str) -> None:
         pellucid.explain(setting.model, setting.prompt, method=method, target=target, features=features, **options)
 
     tokens, answer = pellucid.Tokens(ANSWER), pellucid.Answer(ANSWER)
-    gradients = {"method": "integrated_gradients", "features": "token", "baseline": "unk", "steps": 2}
+    gradients = {"method": "integrated_gradients", "features": "token", "baseline": "unk", "steps": 1}
     works = {
         "occlusion": lambda: explained("occlusion", tokens, "field"),
         "kernel_shap": lambda: explained("kernel_shap", tokens, "field", samples=48),
-        "shapley": lambda: explained("permutation_shapley", tokens, "field", permutations=8),
+        "shapley": lambda: explained("permutation_shapley", tokens, "field", permutations=4),
         "ig_tokens": lambda: explained(target=tokens, **gradients),
         "ig_answer": lambda: explained(target=answer, **gradients),
         "captum_occlusion": lambda: captum(setting, "occlusion", ONE_PASS),
-        "captum_kernel_shap": lambda: captum(setting, "kernel_shap", ONE_PASS, n_samples=16),
-        "captum_ig_4_steps_at_once": lambda: integrated_gradients(setting, 4, 1, None),
-        "captum_ig_20_steps_at_once": lambda: integrated_gradients(setting, 20, 1, None),
+        "captum_ig": lambda: integrated_gradients(setting, 4, 1, None),
     }
     with PeakMemory() as memory:
         works[name]()

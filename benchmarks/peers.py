@@ -82,7 +82,7 @@ def coalitions(setting: Setting, name: str, **settings: Any) -> np.ndarray:
 
 
 def replayed(setting: Setting, name: str, score: Score, **settings: Any) -> Attributed:
-    """Captum's estimator over values of our game: record, score, replay. ``score`` gives each token's log-probability."""
+    """Captum's estimator over our game: record, score, replay. ``score``: the log-probability of each token."""
     replay = _Replay(METHODS[name](setting.model.module), setting.model.tokenizer)
     _attribute(replay, setting, **settings)
     asked = np.unique(np.stack(replay.asked), axis=0)

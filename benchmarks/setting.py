@@ -15,8 +15,8 @@ nodes: {nodes}. Oestrogen receptor: {er}. Progesterone receptor: {pr}. HER2: {he
 Lymphovascular invasion: {lvi}. Surgical margins: {margins}. Comorbidity: {comorbidity}.
 
 Weigh the factors against each other. Do not invent findings that the record does not hold, and do not recommend a \
-treatment. State first whether the risk of recurrence is low, intermediate or high, then name the findings of the record \
-that weigh most, and say which missing finding would help most. Answer in two sentences of plain English."""
+treatment. State first whether the risk of recurrence is low, intermediate or high, then name the findings of the \
+record that weigh most, and say which missing finding would help most. Answer in two sentences of plain English."""
 
 FIELDS = {
     "age": "47 years",

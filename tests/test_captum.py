@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import captum.attr as captum
 import torch
 
 import pellucid
@@ -9,7 +10,6 @@ import tiny
 from pellucid import Answer, Margin
 from pellucid.api import Asked
 
-captum = pytest.importorskip("captum.attr")
 TEXT = "The tumour grows fast today"
 FAMILIES = ["llama", "bert"]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

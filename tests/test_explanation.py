@@ -6,8 +6,10 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
+import shap
 
 import pellucid
 import tiny
@@ -170,7 +172,6 @@ def test_reliable_needs_a_decisive_reason():
 
 
 def test_shap_takes_it_and_plots_from_it(explanation):
-    shap = pytest.importorskip("shap")
     several = explanation.to_shap()
     assert isinstance(several, shap.Explanation)
     assert several.values.shape == explanation.values.T.shape
@@ -188,7 +189,6 @@ def test_shap_takes_it_and_plots_from_it(explanation):
 
 
 def test_frame_has_a_row_for_each_target_and_feature(explanation):
-    pytest.importorskip("pandas")
     frame = explanation.to_frame()
     assert len(frame) == explanation.values.size
     second = frame[frame.target == explanation.output_names[1]]
@@ -237,5 +237,4 @@ def test_a_saved_document_has_the_keys_that_the_schema_names(explanation):
     document = explanation.model_dump(mode="json")
     assert set(document) == set(schema["properties"])
     assert set(schema["required"]) <= set(document)
-    jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(document, schema)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 
 import pellucid
 import tiny
@@ -202,3 +203,21 @@ def test_the_longest_text_still_runs_and_one_token_more_is_refused(family):
     assert torch.isfinite(target.score(model.alternatives([longest.row], bound))).all()
     with pytest.raises(pellucid.errors.ContextLengthError, match="it is 1 too long"):
         model.encode(longest.prompt.text + (" a" if family == "roberta" else "Z"))
+
+
+def test_a_recurrent_model_is_never_given_a_reused_prefix():
+    """Its state is no list of keys and values: every row is run whole, and the numbers are those of a plain run."""
+    tokenizer = tiny.bpe(None)
+    config = hf.MambaConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, state_size=4)
+    model = pellucid.load((tiny.randomised(lambda: hf.MambaForCausalLM(config), 0, 0.3), tokenizer))
+    assert not model.reuses_prefix
+    found = pellucid.explain(model, TEXT, method="occlusion", target=Answer("high risk"), features="word")
+    ids = list(model.encode(TEXT).row.ids)
+    answer = list(model.answer_ids("high risk"))
+    with torch.no_grad():
+        logits = model.module(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].double()
+    truth = logits.log_softmax(-1)[range(len(answer)), answer].sum()
+    assert float(found.full_values[0]) == pytest.approx(float(truth), abs=1e-4)
+    assert np.isfinite(found.values).all()
+    gradient = pellucid.explain(model, TEXT, method="input_x_gradient", target=Answer("high risk"), features="word")
+    assert float(gradient.full_values[0]) == pytest.approx(float(truth), abs=1e-4)

@@ -88,6 +88,7 @@ def tiny_model() -> CausalLM:
         for parameter in module.parameters():
             # Default initialisation makes a network so close to linear that every method agrees with every other.
             torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    module.train(False)
     return CausalLM(module, tokenizer, name="tiny")
 
 

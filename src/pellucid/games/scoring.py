@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 
 from pellucid.games.game import Values
-from pellucid.models import BoundTarget, CausalLM, Model, Row, TextClassifier
+from pellucid.models import BoundTarget, CausalLM, Model, Row
 from pellucid.models.base import alternative
 from pellucid.models.causal_lm import Cache
 from pellucid.progress import Advance
@@ -35,25 +35,25 @@ Scorer = Callable[[Sequence[Row], Advance], Values]
 
 def scorer_for(model: Model, target: BoundTarget) -> Scorer:
     """The scorer that fits the model: prefix reuse for a causal one, plain batches for an encoder."""
+    budget = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
     if isinstance(model, CausalLM):
-        return PrefixScorer(model, target)
-    assert isinstance(model, TextClassifier)
-    return BatchScorer(model, target)
+        # Recurrent layers would also see the padding of a batch, so their rows go through one by one.
+        return PrefixScorer(model, target) if model.reuses_prefix else BatchScorer(model, target, budget=0)
+    return BatchScorer(model, target, budget)
 
 
 class BatchScorer:
-    """Scores rows in batches of similar length."""
+    """Scores rows in batches of similar length, of at most ``budget`` tokens or one row."""
 
-    def __init__(self, model: TextClassifier, target: BoundTarget) -> None:
-        self._model, self._target = model, target
+    def __init__(self, model: Model, target: BoundTarget, budget: int) -> None:
+        self._model, self._target, self._budget = model, target, budget
 
     def __call__(self, rows: Sequence[Row], advance: Advance) -> Values:
         order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-        budget = BATCH_TOKENS.get(self._model.device.type, BATCH_TOKENS["cuda"])
         values: list[np.ndarray] = [np.empty(0)] * len(rows)
         while order:
             size = 1
-            while size < len(order) and (size + 1) * len(rows[order[size]].ids) <= budget:
+            while size < len(order) and (size + 1) * len(rows[order[size]].ids) <= self._budget:
                 size += 1
             batch, order = order[:size], order[size:]
             scored = self._target.target.score(self._model.alternatives([rows[index] for index in batch], self._target))

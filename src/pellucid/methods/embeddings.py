@@ -31,7 +31,7 @@ class Path:
         # A decoder's first token has nothing before it to cache, and an encoder looks both ways.
         self.function = model.embedded(question.inputs, question.target, offset)
         self.meter = model.meter
-        self.owner = torch.tensor(owner[offset:], device=model.device)
+        self.owner = torch.tensor(owner[self.function.offset :], device=model.device)
         self.players = len(question.features)
         self.input = self.function.embeddings
         name = baseline or preferred_baseline(model)

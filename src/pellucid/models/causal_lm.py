@@ -17,6 +17,9 @@ from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Log
 Cache = list[tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]]
 
 
+ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention")
+
+
 class Logits(NamedTuple):
     """What one call of the network gives."""
 
@@ -30,6 +33,13 @@ class CausalLM(AbstractTextModel):
     """A decoder that continues a text. The answer is teacher-forced: one pass scores all of its tokens."""
 
     _chats = True
+
+    @property
+    def reuses_prefix(self) -> bool:
+        """Whether keys and values are all that later positions need of a prefix. Recurrent layers keep a state besides."""
+        kinds = getattr(self.module.config.get_text_config(), "layer_types", None) or ()
+        stateful = bool(getattr(self.module, "_is_stateful", False))
+        return not stateful and all(kind in ATTENTION_LAYERS for kind in kinds)
 
     def bind(self, target: AbstractTarget | None, inputs: Inputs) -> BoundTarget:
         """Make a target concrete: generate the answer, find the preferred option or token, encode the alternatives.
@@ -108,7 +118,7 @@ class CausalLM(AbstractTextModel):
         return found
 
     def embedded(self, inputs: Inputs, target: BoundTarget, offset: int) -> AbstractEmbedded:
-        return _EmbeddedPrompt(self, inputs, target, offset)
+        return _EmbeddedPrompt(self, inputs, target, offset if self.reuses_prefix else 0)
 
     def run(
         self,
