@@ -177,7 +177,9 @@ def test_without_consent_no_text_is_stored_anywhere(config: AuditConfig) -> None
     config = config.with_overrides(store_text=False)
     # Words that neither the template nor the report's own prose would use.
     values = ("zebraone", "zebratwo", "zebrathree", "zebrafour")
-    config.cases.write_text("id,size,nodes,state,outcome\nx,{},{},positive,high\ny,{},{},positive,low\n".format(*values))
+    config.cases.write_text(
+        "id,size,nodes,state,outcome\nx,{},{},positive,high\ny,{},{},positive,low\n".format(*values)
+    )
     run_audit(config, keys(config))
     for path in config.out.rglob("*"):
         content = path.read_text()

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import captum.attr as captum
 import torch
 
 import pellucid
 import tiny
+from peers import captum
 from pellucid import Answer, Margin
 from pellucid.api import Asked
 

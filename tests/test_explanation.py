@@ -9,10 +9,10 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-import shap
 
 import pellucid
 import tiny
+from peers import shap
 from pellucid import Check, Checks, Explanation, Template, Tokens
 from pellucid.errors import InputError, PellucidError, RecordError
 

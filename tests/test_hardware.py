@@ -11,7 +11,6 @@ import psutil
 import pytest
 import torch
 
-from pellucid.memory import PeakMemory
 from pellucid.audit.hardware import (
     HardwareProfile,
     Latency,
@@ -20,6 +19,7 @@ from pellucid.audit.hardware import (
     package_versions,
     read_machine,
 )
+from pellucid.memory import PeakMemory
 
 
 def test_the_machine_is_the_one_that_the_system_tells_of() -> None:

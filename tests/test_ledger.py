@@ -112,6 +112,7 @@ def record(case: str = "p1", **changes: object) -> DecisionRecord:
             chosen="high",
             output_digest=DIGEST,
             log_probs=(-3.5, float("nan")),
+            seconds=0.5,
         ),
         "attributions": (Attribution.of(explanation()),),
         "counterfactual": Counterfactual(
@@ -703,7 +704,7 @@ def test_a_redacted_record_holds_no_text_anywhere() -> None:
     assert hidden.decision.chosen == "high"
     with pytest.raises(ValidationError, match=r"holds text in input\.text"):
         record(redacted=True)
-    generated = Decision(kind="generated", output="She is ill", token_ids=(1, 2), output_digest=DIGEST)
+    generated = Decision(kind="generated", seconds=0.5, output="She is ill", token_ids=(1, 2), output_digest=DIGEST)
     hidden = record(decision=generated).redact()
     assert hidden.attributions[0].outputs is None
     assert "She is ill" not in json.dumps(finite(hidden.model_dump(mode="json")))
