@@ -2,17 +2,18 @@
 
 from typing import Any
 
-TARGETS = {"occlusion": 1.5, "kernel_shap": 1.5, "shapley": 2.0}
+TARGETS = {"occlusion": 1.5, "ablation": 1.5, "kernel_shap": 1.5, "shapley": 2.0}
 TITLES = {
-    "occlusion": "Leave one out: `occlusion`, beside `FeatureAblation`",
-    "kernel_shap": "KernelSHAP: `KernelShap`, 50 samples",
-    "shapley": "Sampled Shapley: `ShapleyValueSampling`, 10 orders",
+    "ablation": "Leave one out: `FeatureAblation`",
+    "occlusion": 'The same by `explain(method="occlusion")`, free checks included',
+    "kernel_shap": "KernelSHAP: `KernelShap`, 40 samples",
+    "shapley": "Sampled Shapley: `ShapleyValueSampling`, 5 orders",
 }
 
 EXPLAINED = """\
 `occlusion` is `pellucid.explain(...)` as a user calls it, free checks included: beside Captum's evaluations it scores \
-the empty prompt, and once more without a cache the full one (the self-test). KernelSHAP and sampled Shapley are \
-Captum's *own* estimators run twice: once to write down the coalitions they ask for, once to be answered from a table \
+the empty prompt, and once more without a cache the full one (the self-test). The other rows are Captum's *own* \
+estimators run twice: once to write down the coalitions they ask for, once to be answered from a table \
 that our game scored in between; so their random draws, and their values, are the same. *One pass* is \
 `forward_in_tokens=False, use_cached_outputs=False`, Captum's fastest correct mode. *Token by token* \
 (`forward_in_tokens=True`) and *default* (`use_cached_outputs=True` on top) were measured on single evaluations and \
@@ -43,6 +44,7 @@ def _head(found: dict[str, Any]) -> str:
     versions = machine["versions"]
     environment = " ".join(f"{name}={value}" for name, value in found["environment"].items())
     dates = sorted(section["date"] for section in found["sections"].values())
+    loads = [section["load"] for section in found["sections"].values() if "load" in section]
     return f"""# How fast it is, beside Captum
 
 Written by `make bench` (`python benchmarks/bench_attribution.py`) from `benchmarks/results/attribution.json`; edit \
@@ -57,7 +59,7 @@ neither.
 | versions | torch {versions["torch"]}, transformers {versions["transformers"]}, Captum {machine["captum"]}, Python \
 {machine["python"]} |
 | environment | `{environment}` |
-| measured | {dates[0]} to {dates[-1]}, on a machine that other work shared |
+| measured | {dates[0]} to {dates[-1]}; load average {min(loads)} to {max(loads)}, so that other work had its share |
 
 Peers run in one process by turns (A B A B ...) after a warm-up. Numbers are medians, with least and most in \
 brackets. CPU seconds count all threads; **ratios are of CPU time**, round by round, for wall time on a shared machine \
@@ -168,7 +170,7 @@ def _memory(part: dict[str, Any]) -> str:
         "captum_occlusion": "Captum FeatureAblation, one pass",
         "ig_tokens": "`integrated_gradients`, every answer token",
         "ig_answer": "`integrated_gradients`, the answer",
-        "captum_ig": "Captum LayerIntegratedGradients, one answer token, 4 steps in one batch (its default is all steps)",
+        "captum_ig": "Captum LayerIntegratedGradients, one answer token, 4 steps in one batch",
     }
     rows = [f"| {title} | {part[name] / 1e6:.0f} MB |" for name, title in titles.items() if name in part]
     return "\n".join(

@@ -6,10 +6,10 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import peers
 from measure import interleaved, memory_above, ratio, scaled, timed
 from setting import ANSWER, Setting, tree_floor
 
+import peers
 import pellucid
 from pellucid.api import Asked
 from pellucid.evidence import COMPLETENESS_GAP
@@ -31,14 +31,19 @@ def occlusion(setting: Setting, quick: bool) -> dict[str, Any]:
     return _perturbation(setting, "occlusion", ours, 1 if quick else ROUNDS, {})
 
 
+def ablation(setting: Setting, quick: bool) -> dict[str, Any]:
+    """Captum's FeatureAblation over our game beside Captum's own: the same evaluations, no checks."""
+    return _replayed(setting, "occlusion", 1 if quick else ROUNDS, {})
+
+
 def kernel_shap(setting: Setting, quick: bool) -> dict[str, Any]:
     """Captum's KernelShap over our game beside Captum's own."""
-    return _replayed(setting, "kernel_shap", 1 if quick else ROUNDS, {"n_samples": 14 if quick else 50})
+    return _replayed(setting, "kernel_shap", 1 if quick else ROUNDS, {"n_samples": 14 if quick else 40})
 
 
 def shapley(setting: Setting, quick: bool) -> dict[str, Any]:
     """Captum's ShapleyValueSampling over our game beside Captum's own."""
-    return _replayed(setting, "shapley", 1 if quick else ROUNDS, {"n_samples": 1 if quick else 10})
+    return _replayed(setting, "shapley", 1 if quick else ROUNDS, {"n_samples": 1 if quick else 5})
 
 
 def _replayed(setting: Setting, name: str, rounds: int, settings: dict[str, int]) -> dict[str, Any]:
@@ -199,6 +204,7 @@ def _value(explained: pellucid.Explanation, check: str) -> float:
 
 SECTIONS: dict[str, Section] = {
     "occlusion": occlusion,
+    "ablation": ablation,
     "kernel_shap": kernel_shap,
     "shapley": shapley,
     "captum_modes": captum_modes,

@@ -114,7 +114,7 @@ def test_an_encoder_is_scored_in_any_batch_alike():
     bound, rows = model.bind(Margin("high"), inputs), []
     for number in range(12):
         rows.append(Row.of(inputs.row.ids[: number + 2]))
-    found = BatchScorer(model, bound)(rows[::-1], lambda steps: None)[::-1]
+    found = BatchScorer(model, bound, budget=64)(rows[::-1], lambda steps: None)[::-1]
     np.testing.assert_allclose(found, plain_scores(model, bound, rows), atol=1e-5)
 
 

@@ -28,6 +28,8 @@ SELF_TEST = 1e-3
 float32)."""
 NOISE_MULTIPLE = 4.0
 """The largest score must be at least so many times the rounding noise."""
+NOISE_DRAWS = 4
+"""Roundings of the input that the noise of a coarse dtype is measured with."""
 SEED_CORRELATION = 0.8
 """Smallest rank correlation with a run under another seed."""
 BASELINE_CORRELATION = 0.5
@@ -132,21 +134,26 @@ def self_test(difference: float) -> Check:
 
 
 def noise_floor(question: Question) -> float:
-    """How far rounding alone moves the target: the rounding step of the dtype at the size of the scored logits.
+    """How far rounding alone moves the target; 0 for float32 and finer.
 
-    float32 carries 24 bits and is negligible beside attributions; bfloat16 carries 8, which is a step of .06 at a
-    logit of 16.
+    The 24 bits of float32 are negligible beside attributions. bfloat16 carries 8 bits: a step of .06 at a logit of 16,
+    and each layer adds to it. So the embeddings are moved by one step of the dtype at random, and the largest move of
+    the target over ``NOISE_DRAWS`` is taken, or the step at the size of the scored logits if that is larger. Cost:
+    ``NOISE_DRAWS`` + 1 rows, for coarse dtypes only.
     """
-    dtype = question.model.dtype
-    if torch.finfo(dtype).bits >= 32:
-        return 0.0
     model, row = question.model, question.inputs.row
+    if torch.finfo(model.dtype).bits >= 32:
+        return 0.0
+    step = torch.finfo(model.dtype).eps
+    embedded = model.embedded(question.inputs, question.target, 0)
+    generator = torch.Generator().manual_seed(question.seed)
     with torch.no_grad():
-        alone = model.alternatives([row], question.target)
-        beside = model.alternatives([row, type(row).of(row.ids + row.ids[-1:])], question.target)
-    step = max(float(each.logit.abs().max()) for each in alone) * torch.finfo(dtype).eps
-    moved = max(float((a.log_prob - b.log_prob[:1]).abs().max()) for a, b in zip(alone, beside, strict=True))
-    return max(step, moved)
+        logits = [float(each.logit.abs().max()) for each in model.alternatives([row], question.target)]
+        exact = embedded(embedded.embeddings[None])
+        size = (NOISE_DRAWS, *embedded.embeddings.shape)
+        nudges = 1 + step * (2 * torch.rand(size, generator=generator) - 1).to(embedded.embeddings.device)
+        nudged = torch.cat([embedded((embedded.embeddings * nudge).to(model.dtype)[None]) for nudge in nudges])
+    return max(step * max(logits), float((nudged - exact).abs().max()))
 
 
 def above_noise(attribution: Attribution, noise: float) -> Check:
@@ -206,7 +213,8 @@ def removal(
     sizes = np.unique(np.linspace(0, players, min(players, DELETION_STEPS) + 1).round().astype(int))
     # An order and its reverse: what one deletes, the other inserts, so that both curves need the same coalitions.
     drawn = [generator.permutation(players) for _ in range((orders + 1) // 2)]
-    all_orders = [np.argsort(-ranks, kind="stable"), *(each for one in drawn for each in (one, one[::-1]))][: orders + 1]
+    random_orders = [each for one in drawn for each in (one, one[::-1])][:orders]
+    all_orders = [np.argsort(-ranks, kind="stable"), *random_orders]
     coalitions = np.full((len(all_orders), len(sizes), players), not insert)
     for number, order in enumerate(all_orders):
         for point, size in enumerate(sizes):

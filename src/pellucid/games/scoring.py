@@ -22,11 +22,11 @@ from pellucid.progress import Advance
 from pellucid.targets import Alternative
 
 # What a call costs beside its tokens, in tokens: reading the weights and starting a few hundred kernels. On two CPU
-# cores a call of 1, 30, 120 and 250 tokens of SmolLM2 took 71, 147, 346 and 647 ms, that is 40 tokens and more. A GPU
-# needs thousands of tokens before it notices them.
-OVERHEAD_TOKENS = {"cpu": 40, "cuda": 2000}
+# cores a call of 15, 24, 135 and 258 tokens of SmolLM2 took 120, 140, 480 and 850 ms of their time, that is 75 ms and 3
+# for each token. A GPU needs thousands of tokens before it notices them.
+OVERHEAD_TOKENS = {"cpu": 25, "cuda": 2000}
 # Several rests in one call need as many copies of the prefix's keys and values.
-GROUP_CACHE_BYTES = {"cpu": 40 << 20, "cuda": 4 << 30}
+GROUP_CACHE_BYTES = {"cpu": 24 << 20, "cuda": 4 << 30}
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 MOST_IN_A_GROUP = 16
 

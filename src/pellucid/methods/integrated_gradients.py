@@ -64,7 +64,9 @@ class IntegratedGradients(AbstractMethod):
             scores = _integral(path, points, weights, advance)
         base, full = path.value(path.at(torch.tensor([0.0, 1.0])))
         settings = {"steps_used": steps}
-        return Attribution(path.to_features(scores), base.cpu().numpy(), full.cpu().numpy(), baseline=path.described, settings=settings)
+        return Attribution(
+            path.to_features(scores), base.cpu().numpy(), full.cpu().numpy(), baseline=path.described, settings=settings
+        )
 
     def _adaptive(self, path: Path) -> Attribution:
         points, weights = quadrature("gauss-legendre", POINTS_PER_PIECE)

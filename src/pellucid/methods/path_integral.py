@@ -55,7 +55,9 @@ class PathIntegral(AbstractMethod):
             )
         settings = {"pieces_used": integral.pieces}
         base, full = integral.base.cpu().numpy(), integral.full.cpu().numpy()
-        return Attribution(integral.scores.numpy(), base, full, baseline=path.described, checks=(integral.check,), settings=settings)
+        return Attribution(
+            integral.scores.numpy(), base, full, baseline=path.described, checks=(integral.check,), settings=settings
+        )
 
 
 def _differences(path: Path, start: float, stop: float, advance: Advance) -> Float[Tensor, "target player"]:

@@ -36,7 +36,7 @@ class CausalLM(AbstractTextModel):
 
     @property
     def reuses_prefix(self) -> bool:
-        """Whether keys and values are all that later positions need of a prefix. Recurrent layers keep a state besides."""
+        """Whether keys and values are all that later positions need of a prefix: not so for recurrent layers."""
         kinds = getattr(self.module.config.get_text_config(), "layer_types", None) or ()
         stateful = bool(getattr(self.module, "_is_stateful", False))
         return not stateful and all(kind in ATTENTION_LAYERS for kind in kinds)
