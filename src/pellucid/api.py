@@ -16,6 +16,10 @@ from pellucid.models import AbstractTextModel, Meter, Prompt
 from pellucid.progress import hidden, progress
 from pellucid.targets import AbstractTarget
 
+# Every method needs a square of this at the least. A tokenizer that makes one unknown token of any word lets through
+# texts of a megabyte, whose words would fill the memory.
+MOST_FEATURES = 8192
+
 
 class Asked(NamedTuple):
     """A question that has been put to a model, ready for one method or for several that share its game."""
@@ -46,6 +50,11 @@ class Asked(NamedTuple):
         inputs = model.encode(raw)
         kind = features or ("field" if inputs.prompt.fields else "word")
         players = model.features(inputs, kind)
+        if len(players) > MOST_FEATURES:
+            raise InputError(
+                f"the text has {len(players)} features of kind {kind!r}, and at most {MOST_FEATURES} are explained "
+                "at once; choose a coarser kind or a shorter text."
+            )
         bound = model.bind(target, inputs)
         game = TextGame(model, players, bound, make_imputer(imputer, model, inputs, players, background))
         return cls(Question(model, inputs, players, model.ladder(inputs, kind), bound, game, seed), before, begun)
