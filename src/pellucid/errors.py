@@ -51,10 +51,9 @@ class InputError(PellucidError):
 class UnknownNameError(InputError):
     """A name is not among the known ones.
 
-    >>> raise UnknownNameError("method", "kernel_shapp", ["kernel_shap", "lime"])
+    >>> raise UnknownNameError("method", "limes", ["kernel_shap", "lime"])
     Traceback (most recent call last):
-    pellucid.errors.UnknownNameError: no method is called 'kernel_shapp'; did you mean 'kernel_shap'? Known:
-    kernel_shap, lime.
+    pellucid.errors.UnknownNameError: no method is called 'limes'; did you mean 'lime'? Known: kernel_shap, lime.
     """
 
     def __init__(self, what: str, name: object, known: Iterable[str], hint: str = "") -> None:
