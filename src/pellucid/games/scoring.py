@@ -21,12 +21,12 @@ from pellucid.models.causal_lm import Cache
 from pellucid.progress import Advance
 from pellucid.targets import Alternative
 
-# What a call costs beside its tokens, in tokens: reading the weights and starting a few hundred kernels. On two CPU
-# cores a call of 15, 24, 135 and 258 tokens of SmolLM2 took 120, 140, 480 and 850 ms of their time, that is 75 ms and 3
-# for each token. A GPU needs thousands of tokens before it notices them.
-OVERHEAD_TOKENS = {"cpu": 25, "cuda": 2000}
-# Several rests in one call need as many copies of the prefix's keys and values.
-GROUP_CACHE_BYTES = {"cpu": 24 << 20, "cuda": 4 << 30}
+# What a call costs beside its tokens, in tokens: reading the weights and starting a few hundred kernels. On two quiet
+# CPU cores SmolLM2 took 99, 136, 268 and 452 ms for 10, 30, 120 and 250 tokens. A GPU needs thousands to notice them.
+OVERHEAD_TOKENS = {"cpu": 55, "cuda": 2000}
+# Most new tokens, and most tokens with their prefixes, that go through the network together: it bounds the memory.
+GROUP_NEW_TOKENS = {"cpu": 1024, "cuda": 32768}
+GROUP_ALL_TOKENS = {"cpu": 4096, "cuda": 131072}
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 MOST_IN_A_GROUP = 16
 
@@ -89,7 +89,8 @@ class PrefixScorer:
         self._model, self._target = model, target
         self._fed = sorted({answer[:-1] for answer in target.alternatives})
         kind = model.device.type if model.device.type in OVERHEAD_TOKENS else "cuda"
-        self._overhead, self._cache_bytes = OVERHEAD_TOKENS[kind], GROUP_CACHE_BYTES[kind]
+        self._overhead = OVERHEAD_TOKENS[kind]
+        self._most_new, self._most = GROUP_NEW_TOKENS[kind], GROUP_ALL_TOKENS[kind]
         # Kept from call to call: a method asks for its coalitions, the full and the empty one in turn.
         self._cached: tuple[int, ...] = ()
         self._cache: Cache = []
@@ -189,17 +190,11 @@ class PrefixScorer:
                 break
             trunk = self._overhead + common - reach if common > reach else 0
             together = trunk + self._overhead + size * (longest - common)
-            if size * longest * self._bytes_per_token() > self._cache_bytes:
+            if size * (longest - common) > self._most_new or size * longest > self._most:
                 break
             if in_turn - together > most:
                 best, most = size, in_turn - together
         return best
-
-    def _bytes_per_token(self) -> int:
-        # A first call cannot know yet; it then runs alone.
-        if not self._cache:
-            return self._cache_bytes
-        return sum(2 * key.shape[1] * key.shape[3] * key.element_size() for key, _ in self._cache)
 
     def _run(
         self, group: Sequence[_Sequence], start: int, past: Cache, *, keep_cache: bool

@@ -1,12 +1,13 @@
 """Causal language models: a prompt in, the log-probabilities of answers out."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from pellucid.errors import InputError
 from pellucid.models.base import AbstractEmbedded, BoundTarget, Inputs, Row, alternative
@@ -27,6 +28,42 @@ class Logits(NamedTuple):
     """Logits at the last positions."""
     cache: Cache
     """Keys and values of every layer at all positions; empty unless asked for."""
+
+
+class _Stored(DynamicCache):
+    """Keys and values of a past, lent to every row of a batch without a copy.
+
+    Unless they are to be kept, those of the new positions are handed to each layer and forgotten, so that a large batch
+    needs the memory of one layer and not of all.
+    """
+
+    def __init__(self, past: Cache, batch: int, *, keep: bool) -> None:
+        super().__init__()
+        for key, value in past:
+            make: Callable[[], DynamicLayer] = DynamicLayer if keep else _Lent
+            layer = make()
+            layer.lazy_initialization(key, value)
+            layer.keys, layer.values = key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)
+            self.layers.append(layer)
+
+    @property
+    def contents(self) -> Cache:
+        """Keys and values of every layer."""
+        layers = cast(list[DynamicLayer], self.layers)
+        return [(cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in layers]
+
+
+class _Lent(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A layer's past that is read and never grows."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Past and new keys and values, one after the other."""
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
 
 class CausalLM(AbstractTextModel):
@@ -144,23 +181,23 @@ class CausalLM(AbstractTextModel):
         before = visible.shape[1] - new
         padding = new - lengths[:, None]
         positions = (torch.arange(before, before + new, device=ids.device) - padding).clamp(min=0)
-        stored = [(key.expand(batch, -1, -1, -1), value.expand(batch, -1, -1, -1)) for key, value in past or []]
+        stored = _Stored(past or [], batch, keep=cache) if past or cache else None
         names = "inputs_embeds" if ids.is_floating_point() else "input_ids"
         with self.evaluating():
             out = self.module(
                 **{names: ids},
                 attention_mask=None if visible.all() else visible.long(),
                 position_ids=positions,
-                past_key_values=DynamicCache(stored) if stored or cache else None,
-                use_cache=bool(stored) or cache,
+                past_key_values=stored,
+                use_cache=stored is not None,
                 # As indices they give the head a contiguous tensor; of a slice it would read its weights for each row.
                 logits_to_keep=torch.arange(new - keep, new, device=ids.device),
             )
         self.meter.forwards += 1
         self.meter.rows += batch
         self.meter.tokens += batch * new
-        layers = out.past_key_values.layers if cache else []
-        return Logits(out.logits, [(layer.keys, layer.values) for layer in layers])
+        kept = stored.contents if stored is not None and cache else []
+        return Logits(out.logits, kept)
 
 
 class _EmbeddedPrompt(AbstractEmbedded):
