@@ -3,11 +3,10 @@
 import json
 import sys
 
-from peers import ONE_PASS, captum, integrated_gradients
-from setting import ANSWER, Setting
-
 import pellucid
+from peers import ONE_PASS, captum, integrated_gradients
 from pellucid.memory import PeakMemory
+from setting import ANSWER, Setting
 
 
 def main(name: str) -> None:

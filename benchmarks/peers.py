@@ -15,9 +15,9 @@ from captum.attr import (
     TextTemplateInput,
     TextTokenInput,
 )
-from setting import ABSENT, FIELDS, Setting
 
 from pellucid.models import owners
+from setting import ABSENT, FIELDS, Setting
 
 METHODS = {"occlusion": FeatureAblation, "kernel_shap": KernelShap, "shapley": ShapleyValueSampling}
 ONE_PASS = {"forward_in_tokens": False, "use_cached_outputs": False}

@@ -6,14 +6,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from measure import interleaved, memory_above, ratio, scaled, timed
-from setting import ANSWER, Setting, tree_floor
 
 import peers
 import pellucid
+from measure import interleaved, memory_above, ratio, scaled, timed
 from pellucid.api import Asked
 from pellucid.evidence import COMPLETENESS_GAP
 from pellucid.models import Meter
+from setting import ANSWER, Setting, tree_floor
 
 ROUNDS = 3
 Section = Callable[[Setting, bool], dict[str, Any]]
