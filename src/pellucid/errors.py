@@ -59,7 +59,7 @@ class UnknownNameError(InputError):
     def __init__(self, what: str, name: object, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         near = get_close_matches(str(name), names, n=1)
-        guess = f"; did you mean '{near[0]}'?" if near else ";"
+        guess = f"; did you mean '{near[0]}'?" if near else "."
         listed = f" Known: {', '.join(names)}." if names else " None is known."
         super().__init__(f"no {what} is called {str(name)!r}{guess}{listed}{' ' + hint if hint else ''}")
 

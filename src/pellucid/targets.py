@@ -116,10 +116,9 @@ class Token(_SingleToken):
         return self._only(alternatives).log_prob
 
 
-class Tokens(AbstractTarget):
-    """The log-probability of each token of an answer: a matrix, one target a token."""
+class _OneAnswer(AbstractTarget):
+    """A target over the tokens of one answer."""
 
-    kind: Literal["tokens"] = "tokens"
     answer: str
     """The answer, as text."""
     unit = "log-probability"
@@ -130,6 +129,12 @@ class Tokens(AbstractTarget):
     @property
     def alternatives(self) -> tuple[str, ...]:
         return (self.answer,)
+
+
+class Tokens(_OneAnswer):
+    """The log-probability of each token of an answer: a matrix, one target a token."""
+
+    kind: Literal["tokens"] = "tokens"
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         return alternatives[0].log_prob
@@ -138,20 +143,10 @@ class Tokens(AbstractTarget):
         return list(tokens[0])
 
 
-class Answer(AbstractTarget):
+class Answer(_OneAnswer):
     """The log-probability of a whole answer: the sum over its tokens."""
 
     kind: Literal["answer"] = "answer"
-    answer: str
-    """The answer, as text."""
-    unit = "log-probability"
-
-    def __init__(self, answer: str, **named: Any) -> None:
-        super().__init__(answer=answer, **named)
-
-    @property
-    def alternatives(self) -> tuple[str, ...]:
-        return (self.answer,)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         return alternatives[0].log_prob.sum(1, keepdim=True)
