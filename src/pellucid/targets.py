@@ -62,6 +62,9 @@ class AbstractTarget(BaseModel):
         return [self.alternatives[0]]
 
 
+# Each class below writes out its ``__init__``: type checkers make one of keywords alone where a model inherits it.
+
+
 class _SingleToken(AbstractTarget):
     """A target over one class, or over one token of a language model's vocabulary."""
 
@@ -91,6 +94,9 @@ class Logit(_SingleToken):
     kind: Literal["logit"] = "logit"
     unit = "logit"
 
+    def __init__(self, label: str | None = None, **named: Any) -> None:
+        super().__init__(label, **named)
+
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         return self._only(alternatives).logit
 
@@ -100,6 +106,9 @@ class Margin(_SingleToken):
 
     kind: Literal["margin"] = "margin"
     unit = "log-odds"
+
+    def __init__(self, label: str | None = None, **named: Any) -> None:
+        super().__init__(label, **named)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         alternative = self._only(alternatives)
@@ -111,6 +120,9 @@ class Token(_SingleToken):
 
     kind: Literal["token"] = "token"
     unit = "log-probability"
+
+    def __init__(self, label: str | None = None, **named: Any) -> None:
+        super().__init__(label, **named)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         return self._only(alternatives).log_prob
@@ -136,6 +148,9 @@ class Tokens(_OneAnswer):
 
     kind: Literal["tokens"] = "tokens"
 
+    def __init__(self, answer: str, **named: Any) -> None:
+        super().__init__(answer, **named)
+
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         return alternatives[0].log_prob
 
@@ -147,6 +162,9 @@ class Answer(_OneAnswer):
     """The log-probability of a whole answer: the sum over its tokens."""
 
     kind: Literal["answer"] = "answer"
+
+    def __init__(self, answer: str, **named: Any) -> None:
+        super().__init__(answer, **named)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
         return alternatives[0].log_prob.sum(1, keepdim=True)
