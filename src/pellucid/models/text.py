@@ -99,7 +99,10 @@ class AbstractTextModel(AbstractModel):
     def start_token(self) -> int:
         """What stands for a text of no tokens: the first of the tokenizer's bos, eos and pad tokens."""
         known = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id)
-        return int(next((token for token in known if token is not None), 0))
+        found = next((token for token in known if token is not None), None)
+        if found is None:
+            raise ModelError(f"{self.name} has no bos, eos or pad token, so nothing can stand for an empty text.")
+        return int(found)
 
     def _rendered(self, text: str) -> str:
         return self._before + (text.strip() if self._strips else text) + self._after
