@@ -19,7 +19,7 @@ LEVELS = [
     {"evidence"},
     {"methods"},
     {"metrics"},
-    {"games", "relevance", "expnet", "sae"},
+    {"games", "relevance", "expnet", "sae", "ground_truth"},
     {"models"},
     {"execution"},
 ]

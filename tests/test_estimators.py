@@ -17,7 +17,7 @@ from pellucid.games.permutation import coalitions_needed, exact_owen, owen_round
 from pellucid.games.regression import weighted_lasso, weighted_ridge
 from pellucid.games.table import all_coalitions, banzhaf_weights, semivalue, shapley_weights
 from pellucid.methods.banzhaf import Banzhaf
-from pellucid.methods.base import Question
+from pellucid.games import Question
 from pellucid.methods.exact_shapley import ExactShapley
 from pellucid.methods.kernel_shap import KernelShap
 from pellucid.methods.lime import Lime

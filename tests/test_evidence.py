@@ -12,7 +12,8 @@ import pellucid
 from pellucid import Answer, Choice, Margin, Template, Tokens, evidence, explain, explain_batch, write_table
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.games import FunctionGame
-from pellucid.methods import AbstractMethod, Attribution, Question
+from pellucid.games import Question
+from pellucid.methods import AbstractMethod, Attribution
 from pellucid.models import CausalLM, load
 from pellucid.ranks import ranks_of, spearman
 from pellucid.testing import TEXT, tiny_model

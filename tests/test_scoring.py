@@ -7,7 +7,7 @@ import torch
 import pellucid
 import tiny
 from pellucid import Answer, Choice, Generated, Margin, Options, Template, Tokens
-from pellucid.games import PrefixScorer, TextGame, make_imputer
+from pellucid.games import PrefixScorer, TextGame, make_text_imputer
 from pellucid.games.scoring import BatchScorer
 from pellucid.models import Row
 
@@ -86,9 +86,9 @@ def test_a_game_equals_plain_scoring_for_random_coalitions(imputer):
     players = model.features(inputs, "field" if fields else "word")
     background = [{"age": "61", "nodes": "0", "grade": "one"}, {"age": "40", "nodes": "11", "grade": "three"}]
     bound = model.bind(Options(("high risk", "high", "low")), inputs)
-    made = make_imputer(imputer, model, inputs, players, background)
+    made = make_text_imputer(imputer, model, inputs, players, background)
     coalitions = np.random.default_rng(0).random((12, len(players))) < 0.5
-    found = TextGame(model, players, bound, made).value(coalitions)
+    found = TextGame(model, players, bound, made, inputs.row).value(coalitions)
     rows = made.rows(coalitions)
     expected = plain_scores(model, bound, rows).reshape(12, made.draws, -1).mean(1)
     np.testing.assert_allclose(found, expected, atol=2e-5)
@@ -157,7 +157,7 @@ def test_equal_rows_are_scored_once():
     model = pellucid.load((module, tokenizer))
     inputs = model.encode("yes yes yes yes")
     players = model.features(inputs, "word")
-    game = TextGame(model, players, model.bind(Answer("no"), inputs), make_imputer("delete", model, inputs, players))
+    game = TextGame(model, players, model.bind(Answer("no"), inputs), make_text_imputer("delete", model, inputs, players), inputs.row)
     game.value(np.array([[True, True, False, False], [False, True, True, False]]))
     before = model.meter.snapshot()
     game.value(np.array([[True, True, False, False], [False, True, True, False]]))

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 import pellucid
 import tiny
 from pellucid import Answer, Template
-from pellucid.models import owners
 from pellucid.models.segments import sentences, words
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).filter(
@@ -79,7 +78,7 @@ def test_every_token_of_the_input_is_owned_by_one_token_feature(model, text):
     tokens = model.features(inputs, "token")
     template = [feature for feature in model.features(inputs, "token+template") if feature.role == "template"]
     assert sorted([*(f.index for f in tokens), *(f.index for f in template)]) == list(range(len(inputs.row.ids)))
-    owned = owners(inputs, tokens)
+    owned = model.owners(inputs, tokens)
     assert [number for number in owned if number >= 0] == list(range(len(tokens)))
     # What the template wrote is the same for every text, and the rest decodes to the text.
     before, after = model._before, model._after
@@ -88,7 +87,7 @@ def test_every_token_of_the_input_is_owned_by_one_token_feature(model, text):
     for feature in tokens:
         assert feature.value == inputs.prompt.text[feature.start : feature.end]
     for kind in ("word", "sentence"):
-        for number in owners(inputs, model.features(inputs, kind)):
+        for number in model.owners(inputs, model.features(inputs, kind)):
             assert -1 <= number < len(model.features(inputs, kind))
 
 

@@ -1,7 +1,7 @@
 """Explaining: picks the method, runs it, attaches the evidence."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
@@ -9,16 +9,15 @@ import numpy as np
 from pellucid.errors import InputError, NumericalError
 from pellucid.evidence import Level, gather
 from pellucid.explanation import Cost, Explanation
-from pellucid.games import TextGame, make_imputer
+from pellucid.games import MOST_PLAYERS, Question, ask
 from pellucid.memory import PeakMemory
-from pellucid.methods import AbstractMethod, Question, make_method
-from pellucid.models import AbstractTextModel, Meter, Prompt
+from pellucid.methods import AbstractMethod, make_method
+from pellucid.models import Meter, Model
 from pellucid.progress import hidden, progress
 from pellucid.targets import AbstractTarget
 
-# Every method needs a square of this at the least. A tokenizer that makes one unknown token of any word lets through
-# texts of a megabyte, whose words would fill the memory.
-MOST_FEATURES = 8192
+MOST_FEATURES = 1 << 20
+"""The most features that a method may score that plays no game: every pixel of a large picture."""
 
 
 class Asked(NamedTuple):
@@ -32,32 +31,10 @@ class Asked(NamedTuple):
     """When it was asked, by the performance counter."""
 
     @classmethod
-    def of(
-        cls,
-        model: AbstractTextModel,
-        raw: str | Sequence[str] | Prompt,
-        *,
-        target: AbstractTarget | None = None,
-        features: str | None = None,
-        imputer: str | None = None,
-        background: Sequence[Mapping[str, str]] = (),
-        seed: int = 0,
-    ) -> "Asked":
-        """Encode the input, find its features, bind the target, and make the game. Arguments as in ``explain``."""
-        if seed < 0:
-            raise InputError(f"a seed is 0 or more, not {seed}.")
+    def of(cls, model: Model, raw: Any, **options: Any) -> "Asked":
+        """Put a question to a model. Arguments as in ``games.ask``."""
         begun, before = time.perf_counter(), model.meter.snapshot()
-        inputs = model.encode(raw)
-        kind = features or ("field" if inputs.prompt.fields else "word")
-        players = model.features(inputs, kind)
-        if len(players) > MOST_FEATURES:
-            raise InputError(
-                f"the text has {len(players)} features of kind {kind!r}, and at most {MOST_FEATURES} are explained "
-                "at once; choose a coarser kind or a shorter text."
-            )
-        bound = model.bind(target, inputs)
-        game = TextGame(model, players, bound, make_imputer(imputer, model, inputs, players, background))
-        return cls(Question(model, inputs, players, model.ladder(inputs, kind), bound, game, seed), before, begun)
+        return cls(ask(model, raw, **options), before, begun)
 
     def answer(self, method: AbstractMethod, checks: str, memory: PeakMemory) -> Explanation:
         """Run a method, attach the evidence. Raises NumericalError where its scores are not finite."""
@@ -75,6 +52,7 @@ class Asked(NamedTuple):
             full_values=attribution.full_values.astype(np.float32),
             standard_error=None if error is None else error.astype(np.float32),
             features=question.features,
+            **question.model.drawing(question.inputs),
             ladder=question.ladder,
             output_names=question.target.output_names,
             target=question.target.target,
@@ -97,7 +75,7 @@ class Asked(NamedTuple):
             backwards=spent.backwards,
             rows=spent.rows,
             tokens=spent.tokens,
-            forward_equivalents=round(spent.tokens / (len(self.question.inputs.row.ids) + longest - 1), 3),
+            forward_equivalents=round(spent.tokens / (self.question.inputs.positions + longest - 1), 3),
             seconds=time.perf_counter() - self.begun,
             peak_memory_bytes=max(0, memory.above_bytes),
             peak_gpu_bytes=memory.gpu_bytes,
@@ -105,14 +83,14 @@ class Asked(NamedTuple):
 
 
 def explain(
-    model: AbstractTextModel,
-    raw: str | Sequence[str] | Prompt,
+    model: Model,
+    raw: Any,
     *,
     method: str | AbstractMethod,
     target: AbstractTarget | None = None,
     features: str | None = None,
     baseline: str | None = None,
-    background: Sequence[Mapping[str, str]] = (),
+    background: Sequence[Any] = (),
     checks: str = "free",
     seed: int = 0,
     **settings: Any,
@@ -121,14 +99,19 @@ def explain(
 
     Args:
         model: what ``load`` gave.
-        raw: a text, the list of its words, or a prompt made by a ``Template``.
+        raw: a text, the list of its words, or a prompt made by a ``Template``; for an image model a file, a PIL image
+            or an array of bytes; for a tabular one a mapping from column to value.
         method: a name that ``methods()`` lists, or a method made by hand.
         target: what to explain; None: the margin of the predicted class, or each token of the generated answer.
-        features: token, token+template, word, sentence or field; None: field where the prompt has fields, else word.
-        baseline: what stands in for an absent feature: neutral, delete, mask, pad or background for a method that
-            perturbs; mask, pad, eos, unk, zero or mean for one that interpolates embeddings; None: see the result's
-            ``baseline``.
-        background: the field values of other cases, for the baseline ``background``.
+        features: of a text token, token+template, word, sentence or field; of a picture pixel, patch (patch:16) or
+            superpixel (superpixel:50); of a table row column. None: field where the prompt has fields, else word, patch
+            and column.
+        baseline: what stands in for an absent feature. For a method that perturbs a text: neutral, delete, mask, pad or
+            background; a picture: mean, blur, black, noisy-linear or marginal; a row: mean, median or marginal. For one
+            that interpolates: mask, pad, eos, unk, zero or mean; mean, blur or black; mean, median or zero. None: see
+            the result's ``baseline``.
+        background: other inputs, for the baselines ``background`` and ``marginal`` and for expected gradients: the
+            field values of other cases, other pictures, other rows.
         checks: the evidence to attach: none, free (no forward pass beyond the method's own) or full.
         seed: seed of everything that samples.
         settings: settings of the method.
@@ -141,16 +124,27 @@ def explain(
         NumericalError: the model returned NaN.
     """
     chosen, imputer = method_and_imputer(method, baseline, settings)
+    facts = chosen.facts
+    if model.modality not in facts.modalities:
+        raise InputError(
+            f"{facts.name} explains {', '.join(facts.modalities)}, and {model.name} reads {model.modality}."
+        )
+    most = MOST_PLAYERS if facts.family == "perturbation" else MOST_FEATURES
     with PeakMemory() as memory:
         asked = Asked.of(
-            model, raw, target=target, features=features, imputer=imputer, background=background, seed=seed
+            model,
+            raw,
+            target=target,
+            features=features,
+            imputer=imputer,
+            background=background,
+            seed=seed,
+            most_features=most,
         )
         return asked.answer(chosen, checks, memory)
 
 
-def explain_batch(
-    model: AbstractTextModel, raws: Sequence[str | Sequence[str] | Prompt], **options: Any
-) -> list[Explanation]:
+def explain_batch(model: Model, raws: Sequence[Any], **options: Any) -> list[Explanation]:
     """``explain`` for each of several inputs; each result equals that of the single call."""
     found = []
     with progress("Explaining", len(raws)) as advance, hidden():

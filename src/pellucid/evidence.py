@@ -13,8 +13,9 @@ from jaxtyping import Float
 
 from pellucid.errors import InputError
 from pellucid.explanation import Check, Checks
-from pellucid.games import AbstractGame, PrefixScorer, TextGame, make_imputer
-from pellucid.methods import AbstractMethod, Attribution, Question
+from pellucid.facts import Modality
+from pellucid.games import AbstractGame, Question
+from pellucid.methods import AbstractMethod, Attribution
 from pellucid.ranks import spearman
 
 Level = Literal["none", "free", "full"]
@@ -34,6 +35,10 @@ SEED_CORRELATION = 0.8
 """Smallest rank correlation with a run under another seed."""
 BASELINE_CORRELATION = 0.5
 """Smallest rank correlation with a run under another baseline."""
+OTHER_BASELINE: dict[Modality, str] = {"text": "delete", "image": "blur", "tabular": "median"}
+"""The baseline that a second run takes, by modality."""
+FIRST_BASELINE: dict[Modality, str] = {"text": "pad", "image": "mean", "tabular": "mean"}
+"""What it takes where the first run had that one."""
 RANDOM_ORDERS = 20
 """Random orders that deletion and insertion are held against."""
 DELETION_STEPS = 6
@@ -76,12 +81,10 @@ def _free(method: AbstractMethod, question: Question, attribution: Attribution) 
         items.append(completeness(attribution))
     if attribution.standard_error is not None:
         items.append(sampling_error(attribution))
-    game = question.game
-    noise = 0.0
-    if isinstance(game.scorer, PrefixScorer) and game.evaluations:
-        noise = game.scorer.self_test(question.inputs.row)
-        items.append(self_test(noise))
-    noise = max(noise, noise_floor(question))
+    difference = question.game.self_test()
+    if difference is not None:
+        items.append(self_test(difference))
+    noise = max(difference or 0.0, noise_floor(question))
     items.append(above_noise(attribution, noise))
     return items
 
@@ -188,7 +191,7 @@ def _full(
     if "baseline" not in type(method).model_fields and "baseline" in method.facts.needs:
         changed = _other_baseline(question)
         if changed is not None:
-            name = changed.game.imputer.name if isinstance(changed.game, TextGame) else "another"
+            name = changed.game.imputer.name
             other = run(changed).values.sum(0)
             items.append(
                 _agrees("baseline_stability", spearman(ranks, other) or 0.0, BASELINE_CORRELATION, f"baseline {name}")
@@ -259,10 +262,10 @@ def _reseeded(question: Question) -> Question:
 
 def _other_baseline(question: Question) -> Question | None:
     """The question with another imputer, or None where no other fits the features."""
-    game, model = question.game, question.model
-    name = "pad" if game.imputer.name == "delete" else "delete"
+    name = OTHER_BASELINE[question.model.modality]
+    if name == question.game.imputer.name:
+        name = FIRST_BASELINE[question.model.modality]
     try:
-        imputer = make_imputer(name, model, question.inputs, question.features)
+        return question.imputed(name)
     except InputError:
         return None
-    return question._replace(game=TextGame(model, question.features, question.target, imputer))

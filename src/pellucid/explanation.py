@@ -3,14 +3,14 @@
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int32, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from safetensors import SafetensorError
@@ -167,6 +167,10 @@ class Explanation(Record):
     """The target on the input itself."""
     standard_error: Annotated[SkipJsonSchema[Float[np.ndarray, "target feature"] | None], Field(exclude=True)] = None
     """Standard error of each value; None where the method does not sample."""
+    picture: Annotated[SkipJsonSchema[UInt8[np.ndarray, "height width channel"] | None], Field(exclude=True)] = None
+    """The picture that was explained, as the network saw it; None for other inputs."""
+    regions: Annotated[SkipJsonSchema[Int32[np.ndarray, "height width"] | None], Field(exclude=True)] = None
+    """Index of the feature that each pixel of the picture belongs to."""
     features: tuple[Feature, ...]
     """The features, in the order of ``values``."""
     ladder: dict[str, tuple[Feature, ...]] = {}
@@ -199,6 +203,11 @@ class Explanation(Record):
             expected = (targets,) if name in ("base_values", "full_values") else (targets, features)
             if tensor.shape != expected:
                 raise ValueError(f"{name} has shape {tensor.shape} for {targets} targets and {features} features")
+        if self.picture is not None or self.regions is not None:
+            if self.picture is None or self.regions is None or self.picture.shape[:2] != self.regions.shape:
+                raise ValueError("a picture comes with the regions of its features, of the same height and width")
+            if not 0 <= self.regions.min() <= self.regions.max() < features:
+                raise ValueError(f"the picture's regions name features outside the {features} that there are")
         return self
 
     @property
@@ -308,7 +317,7 @@ class Explanation(Record):
         """Write ``explanation.json`` and ``tensors.safetensors`` into the folder ``path``, or into one ``.zip``."""
         path = Path(path)
         document = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1, allow_nan=False).encode()
-        tensors = save_tensors(self._tensors())
+        tensors = save_tensors(self._tensors() | self._drawing())
         if path.suffix == ".zip":
             buffer = BytesIO()
             with ZipFile(buffer, "w") as archive:
@@ -347,6 +356,10 @@ class Explanation(Record):
         tensors = {name: getattr(self, name) for name in ("values", "base_values", "full_values", "standard_error")}
         return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
 
+    def _drawing(self) -> dict[str, np.ndarray]:
+        drawing = {"picture": self.picture, "regions": self.regions}
+        return {name: np.ascontiguousarray(array) for name, array in drawing.items() if array is not None}
+
     # Views
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -383,8 +396,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value if math.isfinite(value) else None
-
-
-def known_types() -> Mapping[str, type[Record]]:
-    """The fixed registry of documents that can be read from a file, by their ``type``."""
-    return {"explanation": Explanation}

@@ -30,7 +30,7 @@ from pellucid.audit.record import (
 from pellucid.evidence import SELF_TEST, Level, removal
 from pellucid.explanation import Cost, Explanation
 from pellucid.memory import PeakMemory
-from pellucid.models import CausalLM, Inputs, Prompt, Template, TextClassifier
+from pellucid.models import CausalLM, Prompt, Template, TextClassifier, TextInputs
 
 REPLAY_TOLERANCE = 1e-3
 """Largest difference of a score or log-probability at which a replay counts as the same result, in float32."""
@@ -132,7 +132,7 @@ class Audited(NamedTuple):
         values = {field: case.values[field] for field in self.template.fields}
         return self.search.run(values, verdict.output, scores if self.config.features == "field" else {})
 
-    def _input(self, case: Case, inputs: Inputs) -> CaseInput:
+    def _input(self, case: Case, inputs: TextInputs) -> CaseInput:
         prompt, config = inputs.prompt, self.config
         fields = [
             InputField(

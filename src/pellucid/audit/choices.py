@@ -8,7 +8,7 @@ import torch
 
 from pellucid.audit.config import AuditConfig
 from pellucid.errors import InputError
-from pellucid.models import CausalLM, Inputs, TextClassifier
+from pellucid.models import CausalLM, TextClassifier, TextInputs
 from pellucid.targets import AbstractTarget, Choice, Generated
 
 
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     """The generated tokens; empty for a choice."""
 
 
-def decide(model: CausalLM | TextClassifier, inputs: Inputs, config: AuditConfig) -> Verdict:
+def decide(model: CausalLM | TextClassifier, inputs: TextInputs, config: AuditConfig) -> Verdict:
     """Let the model choose, or answer. Cost: one forward pass for options of one token each."""
     if config.choices:
         return _choose(model, inputs, config.choices)
@@ -46,7 +46,7 @@ def decide(model: CausalLM | TextClassifier, inputs: Inputs, config: AuditConfig
     return Verdict(bound.target, (), (math.exp(sum(log_probs)),), log_probs, text, ids)
 
 
-def _choose(model: CausalLM | TextClassifier, inputs: Inputs, options: tuple[str, ...]) -> Verdict:
+def _choose(model: CausalLM | TextClassifier, inputs: TextInputs, options: tuple[str, ...]) -> Verdict:
     bound = model.bind(Choice(options).all, inputs)
     with torch.no_grad():
         scored = model.alternatives([inputs.row], bound)

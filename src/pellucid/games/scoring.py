@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 
 from pellucid.games.game import Values
-from pellucid.models import BoundTarget, CausalLM, Model, Row
+from pellucid.models import AbstractTextModel, BoundTarget, CausalLM, Row
 from pellucid.models.base import alternative
 from pellucid.models.causal_lm import Cache
 from pellucid.progress import Advance
@@ -33,7 +33,7 @@ MOST_IN_A_GROUP = 16
 Scorer = Callable[[Sequence[Row], Advance], Values]
 
 
-def scorer_for(model: Model, target: BoundTarget) -> Scorer:
+def scorer_for(model: AbstractTextModel, target: BoundTarget) -> Scorer:
     """The scorer that fits the model: prefix reuse for a causal one, plain batches for an encoder."""
     budget = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
     if isinstance(model, CausalLM):
@@ -45,7 +45,7 @@ def scorer_for(model: Model, target: BoundTarget) -> Scorer:
 class BatchScorer:
     """Scores rows in batches of similar length, of at most ``budget`` tokens or one row."""
 
-    def __init__(self, model: Model, target: BoundTarget, budget: int) -> None:
+    def __init__(self, model: AbstractTextModel, target: BoundTarget, budget: int) -> None:
         self._model, self._target, self._budget = model, target, budget
 
     def __call__(self, rows: Sequence[Row], advance: Advance) -> Values:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.methods.banzhaf import Banzhaf
-from pellucid.methods.base import AbstractGameMethod, AbstractMethod, Attribution, Question
+from pellucid.methods.base import AbstractGameMethod, AbstractMethod, Attribution
 from pellucid.methods.exact_shapley import ExactShapley
 from pellucid.methods.expected_gradients import ExpectedGradients
 from pellucid.methods.gradient import Gradient, InputXGradient
@@ -74,7 +74,6 @@ __all__ = [
     "Owen",
     "PathIntegral",
     "PermutationShapley",
-    "Question",
     "SmoothGrad",
     "SparseLinear",
     "all_methods",

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pellucid.errors import InputError
-from pellucid.explanation import Check, Feature
+from pellucid.explanation import Check
 from pellucid.facts import Facts
-from pellucid.games import AbstractGame, TextGame
-from pellucid.models import AbstractTextModel, BoundTarget, Inputs
+from pellucid.games import AbstractGame, Question
 
 
 class Attribution(NamedTuple):
@@ -33,25 +32,6 @@ class Attribution(NamedTuple):
     """Evidence that only the method itself can give, such as the convergence of an integral."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """What the run decided for itself, such as the number of samples until a tolerance was met."""
-
-
-class Question(NamedTuple):
-    """Everything a method may look at: one input of one model, its features, and the target."""
-
-    model: AbstractTextModel
-    """The model that is asked."""
-    inputs: Inputs
-    """The encoded input."""
-    features: tuple[Feature, ...]
-    """The players."""
-    ladder: dict[str, tuple[Feature, ...]]
-    """Coarser features by kind, finest first."""
-    target: BoundTarget
-    """What is explained, resolved on this input."""
-    game: TextGame
-    """The same question as a game of coalitions; played only by methods that perturb."""
-    seed: int = 0
-    """Seed of everything that samples."""
 
 
 class AbstractMethod(BaseModel):

@@ -1,32 +1,26 @@
-"""What the gradient methods share: named baselines, gradients, and sums over the tokens of a feature."""
-
-from typing import Literal
+"""What the gradient methods share: a path from a baseline, gradients, and sums over the positions of a feature."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.errors import InputError
-from pellucid.methods.base import Question
-from pellucid.models import AbstractTextModel, owners
+from pellucid.games import Question
 
 # Positions that go through the network at once. With gradients every one keeps its activations of all layers (about
 # 1.5 MB for SmolLM2), so that the budget of a CPU is small.
 CHUNK_TOKENS = {"cpu": 384, "cuda": 16384}
 
-BaselineName = Literal["zero", "mean", "pad", "mask", "eos", "unk"]
-
 
 class Path:
     """The input's embeddings and the baseline's from the first feature on, and the target as a function of them.
 
-    Only tokens that belong to a feature differ between the two ends; everything else stays as it is.
+    Only positions that belong to a feature differ between the two ends; everything else stays as it is.
     """
 
-    def __init__(self, question: Question, baseline: BaselineName | None) -> None:
+    def __init__(self, question: Question, baseline: str | None) -> None:
         model = question.model
-        owner = owners(question.inputs, question.features)
+        owner = model.owners(question.inputs, question.features)
         offset = next(place for place, number in enumerate(owner) if number >= 0)
         # A decoder's first token has nothing before it to cache, and an encoder looks both ways.
         self.function = model.embedded(question.inputs, question.target, offset)
@@ -34,10 +28,11 @@ class Path:
         self.owner = torch.tensor(owner[self.function.offset :], device=model.device)
         self.players = len(question.features)
         self.input = self.function.embeddings
-        name = baseline or preferred_baseline(model)
-        self.described = describe_baseline(model, name)
-        self.filler = baseline_embedding(model, name)
-        self.baseline = torch.where((self.owner >= 0)[:, None], self.filler, self.input)
+        chosen = model.baseline(baseline or model.preferred_baseline(), question.inputs)
+        self.described = chosen.described
+        # A baseline is one vector for all positions, or one for each of the whole input.
+        filler = chosen.embedding if chosen.embedding.ndim == 1 else chosen.embedding[self.function.offset :]
+        self.baseline = torch.where((self.owner >= 0)[:, None], filler, self.input)
 
     def at(self, shares: Float[Tensor, " batch"]) -> Float[Tensor, "batch seq dim"]:
         """Points on the straight line: 0 is the baseline, 1 the input."""
@@ -69,44 +64,6 @@ class Path:
         # Positions of no feature go to a column of their own, which is dropped.
         place = torch.where(self.owner >= 0, self.owner, self.players)
         return sums.index_add(1, place, scores.double())[:, :-1].cpu().numpy()
-
-
-def preferred_baseline(model: AbstractTextModel) -> BaselineName:
-    """The tokenizer's mask token, else its padding token, else its end-of-text token, else zeros.
-
-    Zeros come last: a normalisation layer is at its steepest there, and integrals along a path from zero converge
-    badly.
-    """
-    tokens: dict[BaselineName, object] = {
-        "mask": model.tokenizer.mask_token_id,
-        "pad": model.tokenizer.pad_token_id,
-        "eos": model.tokenizer.eos_token_id,
-    }
-    return next((name for name, token in tokens.items() if token is not None), "zero")
-
-
-def baseline_embedding(model: AbstractTextModel, name: BaselineName) -> Float[Tensor, " dim"]:
-    """The embedding that stands for an absent token. Raises InputError where the tokenizer has no such token."""
-    if name == "zero":
-        return torch.zeros_like(model.embed(torch.tensor([0]))[0])
-    if name == "mean":
-        return model.embed(torch.arange(len(model.tokenizer))).mean(0)
-    return model.embed(torch.tensor([special_token(model, name)]))[0]
-
-
-def special_token(model: AbstractTextModel, name: str) -> int:
-    """Id of a special token of the tokenizer."""
-    token = getattr(model.tokenizer, f"{name}_token_id")
-    if token is None:
-        raise InputError(f"{model.name} has no {name} token; use the baseline 'zero' or 'mean'.")
-    return int(token)
-
-
-def describe_baseline(model: AbstractTextModel, name: BaselineName) -> str:
-    """What is written into the result as its baseline."""
-    if name in ("zero", "mean"):
-        return f"{name} embedding"
-    return f"embedding of the {name} token {model.tokenizer.convert_ids_to_tokens(special_token(model, name))}"
 
 
 def chunks(count: int, tokens: int, device: torch.device) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Expected gradients: integrated gradients averaged over baselines that are real tokens."""
+"""Expected gradients: integrated gradients averaged over baselines that are real inputs."""
 
 from typing import Annotated, ClassVar, final
 
@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 
 from pellucid.facts import Facts
-from pellucid.methods.base import AbstractMethod, Attribution, Question
+from pellucid.games import Question
+from pellucid.methods.base import AbstractMethod, Attribution
 from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import progress
 
@@ -16,8 +17,9 @@ from pellucid.progress import progress
 class ExpectedGradients(AbstractMethod):
     """E over baselines b and a ~ U[0, 1] of (x - b) . df/dx at b + a (x - b) [erion2021, eq. 4], with standard errors.
 
-    A baseline puts a token drawn at random from the vocabulary in place of each token of a feature. ``a`` is drawn by
-    strata. Complete in expectation: the scores sum to f(x) - E f(b) within their standard error.
+    A baseline is another picture or table row of the background; in a text, a token drawn at random from the vocabulary
+    in place of each token of a feature. ``a`` is drawn by strata. Complete in expectation: the scores sum to
+    f(x) - E f(b) within their standard error.
     """
 
     samples: Annotated[int, Field(ge=2)] = 64
@@ -26,7 +28,7 @@ class ExpectedGradients(AbstractMethod):
         name="expected_gradients",
         title="Expected gradients",
         family="gradient",
-        modalities=("text",),
+        modalities=("text", "image", "tabular"),
         needs=("gradient", "background"),
         complete=True,
         sampled=True,
@@ -39,18 +41,16 @@ class ExpectedGradients(AbstractMethod):
 
     def attribute(self, question: Question) -> Attribution:
         path = Path(question, "zero")
-        model = question.model
         generator = torch.Generator().manual_seed(question.seed)
         shares = (
             torch.randperm(self.samples, generator=generator) + torch.rand(self.samples, generator=generator)
         ) / self.samples
+        others = question.model.background_draws(question.inputs, self.samples, generator, question.background)
         owned = (path.owner >= 0)[:, None]
         found, bases = [], []
         with progress("Expecting gradients", self.samples) as advance:
             for part in chunks(self.samples, len(path.input), path.input.device):
-                size = (part.stop - part.start, len(path.input))
-                tokens = torch.randint(len(model.tokenizer), size, generator=generator)
-                baselines = torch.where(owned, model.embed(tokens), path.input)
+                baselines = torch.where(owned, others.embedding[part, path.function.offset :], path.input)
                 distance = path.input - baselines
                 _, gradients = path.gradients(baselines + shares[part].to(path.input)[:, None, None] * distance)
                 found += [path.to_features(each) for each in torch.einsum("tbsd,bsd->bts", gradients, distance)]
@@ -59,4 +59,4 @@ class ExpectedGradients(AbstractMethod):
         draws = np.stack(found)
         base, full = torch.cat(bases).mean(0).cpu().numpy(), path.value(path.input[None])[0].cpu().numpy()
         error = draws.std(0, ddof=1) / len(draws) ** 0.5
-        return Attribution(draws.mean(0), base, full, error, baseline="random tokens of the vocabulary")
+        return Attribution(draws.mean(0), base, full, error, baseline=others.described)

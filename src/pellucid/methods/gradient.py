@@ -5,8 +5,9 @@ from typing import ClassVar, final
 import torch
 
 from pellucid.facts import Facts
-from pellucid.methods.base import AbstractMethod, Attribution, Question
-from pellucid.methods.embeddings import BaselineName, Path
+from pellucid.games import Question
+from pellucid.methods.base import AbstractMethod, Attribution
+from pellucid.methods.embeddings import Path
 
 
 @final
@@ -20,7 +21,7 @@ class Gradient(AbstractMethod):
         name="gradient",
         title="Gradient norm (saliency)",
         family="gradient",
-        modalities=("text",),
+        modalities=("text", "image", "tabular"),
         needs=("gradient",),
         signed=False,
         cost="1 forward and 1 backward pass a target",
@@ -45,13 +46,13 @@ class InputXGradient(AbstractMethod):
     first-order guess, whose completeness gap says how far the model is from linear here.
     """
 
-    baseline: BaselineName = "zero"
-    """The embedding of an absent token."""
+    baseline: str = "zero"
+    """What stands for an absent position."""
     facts: ClassVar[Facts] = Facts(
         name="input_x_gradient",
         title="Input x Gradient",
         family="gradient",
-        modalities=("text",),
+        modalities=("text", "image", "tabular"),
         needs=("gradient", "baseline"),
         cost="2 forward passes and 1 backward pass a target",
         source="Shrikumar et al. 2017, section 2",

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from pellucid.facts import Facts
+from pellucid.games import Question
 from pellucid.methods.adaptive import FIRST_PIECES, adaptive_integral
-from pellucid.methods.base import AbstractMethod, Attribution, Question
-from pellucid.methods.embeddings import BaselineName, Path, chunks
+from pellucid.methods.base import AbstractMethod, Attribution
+from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import Advance, progress
 
 Quadrature = Literal["gauss-legendre", "midpoint", "trapezoid", "left", "right"]
@@ -26,8 +27,8 @@ class IntegratedGradients(AbstractMethod):
     integrand needs it, until its pieces together miss less than ``tolerance`` of that difference (see ``adaptive``).
     """
 
-    baseline: BaselineName | None = None
-    """The embedding of an absent token; None: the mask token, else the padding token, else the end-of-text token."""
+    baseline: str | None = None
+    """What stands for an absent position; None: the mean, or for a text the mask, padding or end-of-text token."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """A fixed number of points; None: as many as ``tolerance`` needs."""
     quadrature: Quadrature = "gauss-legendre"
@@ -40,7 +41,7 @@ class IntegratedGradients(AbstractMethod):
         name="integrated_gradients",
         title="Integrated gradients",
         family="gradient",
-        modalities=("text",),
+        modalities=("text", "image", "tabular"),
         needs=("gradient", "baseline"),
         complete=True,
         cost="steps (forward + 1 backward a target) + steps / 4 forward passes",

@@ -9,8 +9,9 @@ from pydantic import Field
 from pellucid.errors import UnknownNameError
 from pellucid.explanation import Feature, owner
 from pellucid.facts import Facts
+from pellucid.games import Question
 from pellucid.games.permutation import Tree, owen_rounds, sampled_rows
-from pellucid.methods.base import AbstractMethod, Attribution, Question
+from pellucid.methods.base import AbstractMethod, Attribution
 from pellucid.methods.sampled import refined
 
 

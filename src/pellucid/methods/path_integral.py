@@ -8,9 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from pellucid.facts import Facts
+from pellucid.games import Question
 from pellucid.methods.adaptive import FIRST_PIECES, adaptive_integral
-from pellucid.methods.base import AbstractMethod, Attribution, Question
-from pellucid.methods.embeddings import BaselineName, Path, chunks
+from pellucid.methods.base import AbstractMethod, Attribution
+from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import Advance, progress
 
 
@@ -24,8 +25,8 @@ class PathIntegral(AbstractMethod):
     gradient. Over binary presence the same integral would be the Shapley value.
     """
 
-    baseline: BaselineName | None = None
-    """The embedding of an absent token; None: the mask token, else the padding token, else the end-of-text token."""
+    baseline: str | None = None
+    """What stands for an absent position; None: the mean, or for a text the mask, padding or end-of-text token."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """The largest completeness gap, as a fraction of f(x) - f(b)."""
     max_pieces: Annotated[int, Field(ge=FIRST_PIECES)] = 32
@@ -34,7 +35,7 @@ class PathIntegral(AbstractMethod):
         name="path_integral",
         title="Perturbation-based integrated gradients",
         family="perturbation",
-        modalities=("text",),
+        modalities=("text", "image", "tabular"),
         needs=("baseline",),
         complete=True,
         cost="2 n pieces + pieces + 1",

@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 
 from pellucid.facts import Facts
-from pellucid.methods.base import AbstractMethod, Attribution, Question
+from pellucid.games import Question
+from pellucid.methods.base import AbstractMethod, Attribution
 from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import progress
 
@@ -27,7 +28,7 @@ class SmoothGrad(AbstractMethod):
         name="smoothgrad",
         title="SmoothGrad x Input",
         family="gradient",
-        modalities=("text",),
+        modalities=("text", "image", "tabular"),
         needs=("gradient",),
         sampled=True,
         cost="samples (forward + 1 backward a target) + 2 forward passes",

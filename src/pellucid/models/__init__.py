@@ -1,27 +1,46 @@
 """The models that can be asked, and how each is loaded."""
 
-from pellucid.models.base import AbstractEmbedded, BoundTarget, Inputs, Meter, Row
-from pellucid.models.base import AbstractModel as Model
+from typing import Any
+
+from pellucid.models.base import AbstractEmbedded, AbstractInputs, AbstractModel, Baseline, BoundTarget, Meter
 from pellucid.models.causal_lm import CausalLM
+from pellucid.models.classifier import AbstractClassifier
+from pellucid.models.image_classifier import ImageClassifier, ImageInputs
 from pellucid.models.loading import EMBEDDED, load
+from pellucid.models.tabular import Column, Tabular, TabularInputs
 from pellucid.models.template import Field, Prompt, Template
-from pellucid.models.text import AbstractTextModel, owners
+from pellucid.models.tensor import AbstractTensorClassifier, TensorInputs
+from pellucid.models.text import AbstractTextModel
 from pellucid.models.text_classifier import TextClassifier
+from pellucid.models.tokens import Row, TextInputs
+
+Model = AbstractModel[Any, Any]
+"""Any model."""
 
 __all__ = [
     "EMBEDDED",
+    "AbstractClassifier",
     "AbstractEmbedded",
+    "AbstractInputs",
+    "AbstractModel",
+    "AbstractTensorClassifier",
     "AbstractTextModel",
+    "Baseline",
     "BoundTarget",
     "CausalLM",
+    "Column",
     "Field",
-    "Inputs",
+    "ImageClassifier",
+    "ImageInputs",
     "Meter",
     "Model",
     "Prompt",
     "Row",
+    "Tabular",
+    "TabularInputs",
     "Template",
+    "TensorInputs",
     "TextClassifier",
+    "TextInputs",
     "load",
-    "owners",
 ]

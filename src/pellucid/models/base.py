@@ -1,17 +1,19 @@
 """What every model gives: encoding, features, scores, a fingerprint, and a meter of what was spent."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.errors import NumericalError
 from pellucid.explanation import Feature, Fingerprint
-from pellucid.models.template import Prompt
+from pellucid.facts import Modality
 from pellucid.targets import AbstractTarget, Alternative
 
 
@@ -41,43 +43,16 @@ class Meter:
         return self - Meter()
 
 
-class Row(NamedTuple):
-    """One sequence of tokens as the network sees it."""
+class AbstractInputs(ABC):
+    """An encoded input: a sequence of positions, each of which holds one vector."""
 
-    ids: tuple[int, ...]
-    """Token ids, special tokens and chat template included."""
-    visible: tuple[bool, ...]
-    """The attention mask."""
+    row: Any
+    """What the network reads of it: a sequence of tokens, or a tensor."""
 
-    @classmethod
-    def of(cls, ids: Sequence[int]) -> "Row":
-        """A row in which every token is visible."""
-        return cls(tuple(ids), (True,) * len(ids))
-
-
-class Batch(NamedTuple):
-    """Several rows as tensors, padded on one side."""
-
-    ids: Int[Tensor, "batch seq"]
-    """Token ids."""
-    visible: Bool[Tensor, "batch seq"]
-    """Attention mask; False at padding, and at tokens that are hidden on purpose."""
-    lengths: Int[Tensor, " batch"]
-    """Length of each row without its padding."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """An encoded input: the prompt, its tokens, and where each token stands in the user's text."""
-
-    prompt: Prompt
-    """What the person gave."""
-    row: Row
-    """Its tokens."""
-    spans: tuple[tuple[int, int] | None, ...]
-    """Characters of the user's text that each token covers; None for a token of the template."""
-    pieces: tuple[str, ...]
-    """Each token as readable text."""
+    @property
+    @abstractmethod
+    def positions(self) -> int:
+        """How many positions there are: tokens, pixels, encoded columns."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +72,15 @@ class BoundTarget:
         return str(self.target.unit)
 
 
+class Baseline(NamedTuple):
+    """What stands in for absent positions."""
+
+    embedding: Float[Tensor, "*draw dim"] | Float[Tensor, "*draw seq dim"]
+    """One vector for all positions, or one for each; several draws where it is random."""
+    described: str
+    """What is written into the result."""
+
+
 class AbstractEmbedded(ABC):
     """An input as a differentiable function of its embeddings, for the methods that take gradients.
 
@@ -113,9 +97,17 @@ class AbstractEmbedded(ABC):
         """The target, differentiable in the embeddings."""
 
 
-class AbstractModel(ABC):
-    """A network together with what it takes to ask it."""
+InputsT = TypeVar("InputsT", bound=AbstractInputs)
+RowT = TypeVar("RowT")
 
+
+class AbstractModel(ABC, Generic[InputsT, RowT]):
+    """A network together with what it takes to ask it.
+
+    ``InputsT`` is an encoded input, ``RowT`` one row of a batch: a sequence of tokens, a picture, a row of a table.
+    """
+
+    modality: Modality
     name: str
     module: torch.nn.Module
     meter: Meter
@@ -134,25 +126,84 @@ class AbstractModel(ABC):
         """What the network computes in."""
         return next(self.module.parameters()).dtype
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, dropout is off; afterwards every part of the module is in the mode that it was in."""
+        training = [part for part in self.module.modules() if part.training]
+        for part in training:
+            part.training = False
+        try:
+            yield
+        finally:
+            for part in training:
+                part.training = True
+
+    # The input and its features
+
     @abstractmethod
-    def encode(self, raw: Any) -> Inputs:
+    def encode(self, raw: Any) -> InputsT:
         """Encode an input. Raises InputError where it is empty, ContextLengthError where it is too long."""
 
     @abstractmethod
-    def features(self, inputs: Inputs, kind: str) -> tuple[Feature, ...]:
+    def features(self, inputs: InputsT, kind: str) -> tuple[Feature, ...]:
         """The features of one kind. Raises UnknownNameError on another kind, InputError where there are none."""
 
     @abstractmethod
-    def bind(self, target: AbstractTarget | None, inputs: Inputs) -> BoundTarget:
+    def default_kind(self, inputs: InputsT) -> str:
+        """The kind of feature that is explained where none is named."""
+
+    def divided(self, inputs: InputsT, kind: str) -> InputsT:
+        """The input with the places of its features, where finding them is worth doing only once."""
+        return inputs
+
+    @abstractmethod
+    def owners(self, inputs: InputsT, features: Sequence[Feature]) -> list[int]:
+        """For each position the index of the feature that it belongs to, or -1."""
+
+    def ladder(self, inputs: InputsT, kind: str) -> dict[str, tuple[Feature, ...]]:
+        """The coarser features that those of ``kind`` can be summed up to, finest first."""
+        return {}
+
+    def drawing(self, inputs: InputsT) -> dict[str, np.ndarray]:
+        """What it takes to draw the input beside its scores, as arrays of an ``Explanation``."""
+        return {}
+
+    # The target
+
+    @abstractmethod
+    def bind(self, target: AbstractTarget | None, inputs: InputsT) -> BoundTarget:
         """Make a target concrete on this input; None stands for the model's default target."""
 
     @abstractmethod
-    def alternatives(self, rows: Sequence[Row], target: BoundTarget) -> list[Alternative]:
+    def alternatives(self, rows: Sequence[RowT], target: BoundTarget) -> list[Alternative]:
         """Score the target's alternatives on each row, plainly: one padded batch, no reuse of anything."""
 
     @abstractmethod
-    def embedded(self, inputs: Inputs, target: BoundTarget, offset: int) -> AbstractEmbedded:
+    def embedded(self, inputs: InputsT, target: BoundTarget, offset: int) -> AbstractEmbedded:
         """The input as a function of the embeddings from position ``offset`` on."""
+
+    # What stands for an absent position
+
+    @abstractmethod
+    def preferred_baseline(self) -> str:
+        """The name of the baseline embedding that is used where none is named."""
+
+    @abstractmethod
+    def baseline(self, name: str, inputs: InputsT) -> Baseline:
+        """The embedding that stands for an absent position. Raises UnknownNameError, InputError where it has none."""
+
+    @abstractmethod
+    def background_draws(
+        self, inputs: InputsT, count: int, generator: torch.Generator, background: Sequence[Any]
+    ) -> Baseline:
+        """``count`` whole baselines drawn from ``background``, or from the model's own. Raises InputError without."""
+
+    @abstractmethod
+    def nudged(self, inputs: InputsT, radius: float, seed: int) -> AbstractContextManager[InputsT]:
+        """Inside, the model reads the input moved by noise; afterwards it is as it was.
+
+        The noise is uniform in [-1, 1], times ``radius``, times the standard deviation of the input's embeddings.
+        """
 
     @abstractmethod
     def fingerprint(self) -> Fingerprint:

@@ -10,8 +10,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from pellucid.errors import InputError
-from pellucid.models.base import AbstractEmbedded, BoundTarget, Inputs, Row, alternative
+from pellucid.models.base import AbstractEmbedded, BoundTarget, alternative
 from pellucid.models.text import AbstractTextModel
+from pellucid.models.tokens import Row, TextInputs
 from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
 
 # [batch or 1, head, position, channel] each; heads and channels may differ from layer to layer.
@@ -78,7 +79,7 @@ class CausalLM(AbstractTextModel):
         stateful = bool(getattr(self.module, "_is_stateful", False))
         return not stateful and all(kind in ATTENTION_LAYERS for kind in kinds)
 
-    def bind(self, target: AbstractTarget | None, inputs: Inputs) -> BoundTarget:
+    def bind(self, target: AbstractTarget | None, inputs: TextInputs) -> BoundTarget:
         """Make a target concrete: generate the answer, find the preferred option or token, encode the alternatives.
 
         The default target is ``Generated()``: each token of the model's own answer.
@@ -109,7 +110,7 @@ class CausalLM(AbstractTextModel):
             raise InputError(f"the answer {text!r} has no tokens; give a text that the model could say.")
         return tuple(ids)
 
-    def generate(self, inputs: Inputs, target: Generated) -> tuple[int, ...]:
+    def generate(self, inputs: TextInputs, target: Generated) -> tuple[int, ...]:
         """The model's own answer, greedy or sampled by the target's seed; the end-of-text token is not part of it."""
         ids, visible, _ = self.batch([inputs.row], "left")
         self._check_length(ids.shape[1] + target.max_new_tokens - 1)
@@ -140,7 +141,7 @@ class CausalLM(AbstractTextModel):
             )
         return tuple(kept)
 
-    def next_logits(self, inputs: Inputs) -> Float[Tensor, " vocab"]:
+    def next_logits(self, inputs: TextInputs) -> Float[Tensor, " vocab"]:
         """Logits of the token that follows the prompt."""
         with torch.no_grad():
             return self.run(*self.batch([inputs.row], "left"), keep=1).logits[0, 0]
@@ -154,7 +155,7 @@ class CausalLM(AbstractTextModel):
             found.append(alternative(out.logits, torch.tensor(answer, device=self.device)))
         return found
 
-    def embedded(self, inputs: Inputs, target: BoundTarget, offset: int) -> AbstractEmbedded:
+    def embedded(self, inputs: TextInputs, target: BoundTarget, offset: int) -> AbstractEmbedded:
         return _EmbeddedPrompt(self, inputs, target, offset if self.reuses_prefix else 0)
 
     def run(
@@ -203,7 +204,7 @@ class CausalLM(AbstractTextModel):
 class _EmbeddedPrompt(AbstractEmbedded):
     """A prompt whose tokens from ``offset`` on are given as embeddings; those before are cached once."""
 
-    def __init__(self, model: CausalLM, inputs: Inputs, target: BoundTarget, offset: int) -> None:
+    def __init__(self, model: CausalLM, inputs: TextInputs, target: BoundTarget, offset: int) -> None:
         ids, self._visible, _ = model.batch([inputs.row], "left")
         self._model, self._target, self.offset = model, target, offset
         self.embeddings = model.embed(ids[0, offset:])

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from pellucid._version import __version__
 from pellucid.explanation import Fingerprint
@@ -15,13 +14,17 @@ from pellucid.explanation import Fingerprint
 _known: WeakKeyDictionary[torch.nn.Module, tuple[tuple[tuple[int, int], ...], str]] = WeakKeyDictionary()
 
 
-def fingerprint(name: str, module: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, template: str) -> Fingerprint:
-    """The fingerprint of a text model. ``template`` is the chat template around a placeholder, as it is rendered."""
+def fingerprint(name: str, module: torch.nn.Module, processor: bytes, template: str = "") -> Fingerprint:
+    """The fingerprint of a model.
+
+    ``processor`` is the tokenizer, or whatever else turns an input into numbers, as bytes. ``template`` is the chat
+    template around a placeholder, as it is rendered.
+    """
     parameter = next(module.parameters())
     return Fingerprint(
         model=name,
         weights=_weights(module),
-        tokenizer=_sha256(tokenizer.backend_tokenizer.to_str().encode()),
+        tokenizer=_sha256(processor),
         template=_sha256(template.encode()) if template else "",
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=parameter.device.type,

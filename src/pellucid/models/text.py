@@ -11,17 +11,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pellucid.errors import ContextLengthError, InputError, ModelError, UnknownNameError
 from pellucid.explanation import Feature, Fingerprint
-from pellucid.models.base import AbstractModel, Batch, BoundTarget, Inputs, Meter, Row
+from pellucid.models.base import AbstractModel, Baseline, Meter
 from pellucid.models.fingerprint import fingerprint
 from pellucid.models.segments import Span, sentences, words
 from pellucid.models.template import Prompt
+from pellucid.models.tokens import Batch, Row, TextInputs
 
 TextKind = Literal["token", "token+template", "word", "sentence", "field"]
 TEXT_KINDS: tuple[str, ...] = get_args(TextKind)
 _SENTINEL = "pellucid-user-text"
+_BASELINE_TOKENS = ("mask", "pad", "eos", "unk")
 
 
-class AbstractTextModel(AbstractModel):
+class AbstractTextModel(AbstractModel[TextInputs, Row]):
     """A network over tokens, with its tokenizer.
 
     Args:
@@ -34,6 +36,7 @@ class AbstractTextModel(AbstractModel):
         chat_options: further arguments of the chat template, such as ``enable_thinking``.
     """
 
+    modality = "text"
     module: PreTrainedModel
 
     def __init__(
@@ -67,7 +70,7 @@ class AbstractTextModel(AbstractModel):
 
     # Encoding
 
-    def encode(self, raw: str | Sequence[str] | Prompt) -> Inputs:
+    def encode(self, raw: str | Sequence[str] | Prompt) -> TextInputs:
         """Tokens of a text, chat template included. Raises InputError, ContextLengthError."""
         prompt = Prompt.ensure(raw)
         self._refuse_control_tokens(prompt.text)
@@ -81,7 +84,7 @@ class AbstractTextModel(AbstractModel):
             spans.append((start - first + skipped, end - first + skipped) if start < end else None)
         row = Row.of(encoding["input_ids"])
         self._check_length(len(row.ids))
-        return Inputs(prompt, row, tuple(spans), tuple(self.piece(token) for token in row.ids))
+        return TextInputs(prompt, row, tuple(spans), tuple(self.piece(token) for token in row.ids))
 
     def piece(self, token: int) -> str:
         """A token as readable text."""
@@ -146,9 +149,9 @@ class AbstractTextModel(AbstractModel):
 
     # Features
 
-    def features(self, inputs: Inputs, kind: str) -> tuple[Feature, ...]:
+    def features(self, inputs: TextInputs, kind: str) -> tuple[Feature, ...]:
         """The features of one kind: token, token+template, word, sentence or field."""
-        makers: dict[str, Callable[[Inputs], list[Feature]]] = {
+        makers: dict[str, Callable[[TextInputs], list[Feature]]] = {
             "token": lambda given: [feature for feature in _tokens(given) if feature.role == "input"],
             "token+template": _tokens,
             "word": lambda given: _spanned(given, "word", given.prompt.words or words(given.prompt.text)),
@@ -163,26 +166,34 @@ class AbstractTextModel(AbstractModel):
             raise InputError(f"the text has no {kind} to explain{hint}.")
         return tuple(features)
 
-    def ladder(self, inputs: Inputs, kind: str) -> dict[str, tuple[Feature, ...]]:
-        """The coarser features that those of ``kind`` can be summed up to, finest first."""
+    def default_kind(self, inputs: TextInputs) -> str:
+        return "field" if inputs.prompt.fields else "word"
+
+    def ladder(self, inputs: TextInputs, kind: str) -> dict[str, tuple[Feature, ...]]:
         rungs = ["token", "word", "sentence"]
         start = rungs.index(kind.partition("+")[0]) + 1 if kind.partition("+")[0] in rungs else len(rungs)
         coarser = [*rungs[start:], *(["field"] if inputs.prompt.fields and start < 3 else [])]
         return {rung: self.features(inputs, rung) for rung in coarser}
 
-    # Tensors
+    def owners(self, inputs: TextInputs, features: Sequence[Feature]) -> list[int]:
+        """For each token the index of the feature that covers most of its characters, or -1."""
+        by_index = {feature.index: number for number, feature in enumerate(features) if feature.index is not None}
+        if by_index:
+            return [by_index.get(position, -1) for position in range(len(inputs.spans))]
+        owned = []
+        for span in inputs.spans:
+            best, most = -1, 0
+            for number, feature in enumerate(features) if span else ():
+                assert span is not None
+                assert feature.start is not None
+                assert feature.end is not None
+                shared = min(span[1], feature.end) - max(span[0], feature.start)
+                if shared > most:
+                    best, most = number, shared
+            owned.append(best)
+        return owned
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Inside, dropout is off; afterwards every part of the module is in the mode that it was in."""
-        training = [part for part in self.module.modules() if part.training]
-        for part in training:
-            part.training = False
-        try:
-            yield
-        finally:
-            for part in training:
-                part.training = True
+    # Tensors
 
     def batch(self, rows: Sequence[Row], side: Literal["left", "right"]) -> Batch:
         """Several rows as tensors, padded on one side."""
@@ -206,32 +217,70 @@ class AbstractTextModel(AbstractModel):
             embeddings: Tensor = table(ids.to(self.device))
         return embeddings
 
+    # What stands for an absent token
+
+    def preferred_baseline(self) -> str:
+        """The tokenizer's mask token, else its padding token, else its end-of-text token, else zeros.
+
+        Zeros come last: a normalisation layer is at its steepest there, and integrals along a path from zero converge
+        badly.
+        """
+        known = {name: getattr(self.tokenizer, f"{name}_token_id") for name in ("mask", "pad", "eos")}
+        return next((name for name, token in known.items() if token is not None), "zero")
+
+    def baseline(self, name: str, inputs: TextInputs) -> Baseline:
+        """The embedding of zeros, of the mean over the vocabulary, or of the mask, pad, eos or unk token."""
+        if name == "zero":
+            return Baseline(torch.zeros_like(self.embed(torch.tensor([0]))[0]), "zero embedding")
+        if name == "mean":
+            return Baseline(self.embed(torch.arange(len(self.tokenizer))).mean(0), "mean embedding")
+        if name not in _BASELINE_TOKENS:
+            raise UnknownNameError("baseline", name, ["zero", "mean", *_BASELINE_TOKENS])
+        token = getattr(self.tokenizer, f"{name}_token_id")
+        if token is None:
+            raise InputError(f"{self.name} has no {name} token; use the baseline 'zero' or 'mean'.")
+        described = f"embedding of the {name} token {self.tokenizer.convert_ids_to_tokens(int(token))}"
+        return Baseline(self.embed(torch.tensor([int(token)]))[0], described)
+
+    def background_draws(
+        self, inputs: TextInputs, count: int, generator: torch.Generator, background: Sequence[Any]
+    ) -> Baseline:
+        """Random tokens of the vocabulary in every place; a text has no other background."""
+        ids = torch.randint(len(self.tokenizer), (count, inputs.positions), generator=generator)
+        return Baseline(self.embed(ids), "random tokens of the vocabulary")
+
+    @contextmanager
+    def nudged(self, inputs: TextInputs, radius: float, seed: int) -> Iterator[TextInputs]:
+        """Inside, the embedding table is moved: each token by a noise of its own, wherever it stands."""
+        table = self.module.get_input_embeddings()
+        vectors = self.embed(torch.tensor(inputs.row.ids))
+        ids = torch.tensor(sorted(set(inputs.row.ids)))
+        generator = torch.Generator().manual_seed(seed)
+        uniform = 2 * torch.rand((len(ids), vectors.shape[-1]), generator=generator) - 1
+        noise = (uniform * radius * float(vectors.float().std())).to(vectors)
+        ids = ids.to(vectors.device)
+
+        def move(_: torch.nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
+            place = torch.searchsorted(ids, given[0].contiguous()).clamp(max=len(ids) - 1)
+            moved: Tensor = out + noise[place] * (ids[place] == given[0])[..., None]
+            return moved
+
+        hook = table.register_forward_hook(move)
+        try:
+            yield inputs
+        finally:
+            hook.remove()
+
     def fingerprint(self) -> Fingerprint:
         return fingerprint(
-            self.name, self.module, self.tokenizer, self._before + _SENTINEL + self._after if self.chat else ""
+            self.name,
+            self.module,
+            self.tokenizer.backend_tokenizer.to_str().encode(),
+            self._before + _SENTINEL + self._after if self.chat else "",
         )
 
 
-def owners(inputs: Inputs, features: Sequence[Feature]) -> list[int]:
-    """For each token the index of the feature that covers most of its characters, or -1."""
-    by_index = {feature.index: number for number, feature in enumerate(features) if feature.index is not None}
-    if by_index:
-        return [by_index.get(position, -1) for position in range(len(inputs.spans))]
-    owned = []
-    for span in inputs.spans:
-        best, most = -1, 0
-        for number, feature in enumerate(features) if span else ():
-            assert span is not None
-            assert feature.start is not None
-            assert feature.end is not None
-            shared = min(span[1], feature.end) - max(span[0], feature.start)
-            if shared > most:
-                best, most = number, shared
-        owned.append(best)
-    return owned
-
-
-def _tokens(inputs: Inputs) -> list[Feature]:
+def _tokens(inputs: TextInputs) -> list[Feature]:
     text = inputs.prompt.text
     features = []
     for index, (span, piece) in enumerate(zip(inputs.spans, inputs.pieces, strict=True)):
@@ -242,12 +291,12 @@ def _tokens(inputs: Inputs) -> list[Feature]:
     return features
 
 
-def _spanned(inputs: Inputs, kind: Literal["word", "sentence"], spans: Sequence[Span]) -> list[Feature]:
+def _spanned(inputs: TextInputs, kind: Literal["word", "sentence"], spans: Sequence[Span]) -> list[Feature]:
     text = inputs.prompt.text
     return [Feature(label=text[a:b], kind=kind, value=text[a:b], start=a, end=b) for a, b in spans]
 
 
-def _fields(inputs: Inputs) -> list[Feature]:
+def _fields(inputs: TextInputs) -> list[Feature]:
     return [
         Feature(label=field.name, kind="field", value=field.value, start=field.start, end=field.end)
         for field in inputs.prompt.fields
@@ -275,4 +324,4 @@ def _surroundings(
     )
 
 
-__all__ = ["TEXT_KINDS", "AbstractTextModel", "BoundTarget", "TextKind", "owners"]
+__all__ = ["TEXT_KINDS", "AbstractTextModel", "TextKind"]

@@ -1,8 +1,8 @@
-"""What stands in for an absent feature. An imputer turns a coalition into the sequences that are scored for it."""
+"""What stands in for an absent part of a text."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Bool
@@ -10,35 +10,27 @@ from jaxtyping import Bool
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.explanation import Feature
 from pellucid.games.game import Coalitions
-from pellucid.models import AbstractTextModel, Inputs, Row, owners
+from pellucid.games.imputer import AbstractImputer
+from pellucid.models import AbstractTextModel, Row, TextInputs
 
 
-class AbstractImputer(ABC):
-    """One way of being absent, for one input and its features."""
+class AbstractTextImputer(AbstractImputer):
+    """Turns a coalition into the sequences that are scored for it."""
 
-    name: ClassVar[str]
-    draws: int = 1
-    """Sequences per coalition, over which the game averages."""
-
-    def __init__(self, model: AbstractTextModel, inputs: Inputs, features: Sequence[Feature]) -> None:
+    def __init__(self, model: AbstractTextModel, inputs: TextInputs, features: Sequence[Feature]) -> None:
         self.model, self.inputs, self.features = model, inputs, features
-
-    @property
-    @abstractmethod
-    def description(self) -> str:
-        """What is written into the result as its baseline."""
 
     @abstractmethod
     def rows(self, coalitions: Coalitions) -> list[Row]:
         """``draws`` rows for each coalition, those of one coalition together."""
 
 
-class _TokenImputer(AbstractImputer):
+class _TokenImputer(AbstractTextImputer):
     """Leaves the sequence's length as it is and changes tokens in place."""
 
-    def __init__(self, model: AbstractTextModel, inputs: Inputs, features: Sequence[Feature]) -> None:
+    def __init__(self, model: AbstractTextModel, inputs: TextInputs, features: Sequence[Feature]) -> None:
         super().__init__(model, inputs, features)
-        self._owner = np.array(owners(inputs, features))
+        self._owner = np.array(model.owners(inputs, features))
 
     def _absent(self, coalitions: Coalitions) -> Bool[np.ndarray, "coalition token"]:
         """For each coalition and token: whether the token belongs to an absent feature."""
@@ -121,12 +113,12 @@ class Delete(_TokenImputer):
 
 
 @final
-class Neutral(AbstractImputer):
+class Neutral(AbstractTextImputer):
     """Absent fields get their neutral wording, such as "not recorded": a text that a person could write."""
 
     name = "neutral"
 
-    def __init__(self, model: AbstractTextModel, inputs: Inputs, features: Sequence[Feature]) -> None:
+    def __init__(self, model: AbstractTextModel, inputs: TextInputs, features: Sequence[Feature]) -> None:
         super().__init__(model, inputs, features)
         wordings = {field.name: field.absent for field in inputs.prompt.fields}
         if any(feature.kind != "field" for feature in features):
@@ -149,7 +141,7 @@ class Neutral(AbstractImputer):
 
 
 @final
-class Background(AbstractImputer):
+class Background(AbstractTextImputer):
     """Absent fields take the values that they have in other cases; the game averages over those cases."""
 
     name = "background"
@@ -157,7 +149,7 @@ class Background(AbstractImputer):
     def __init__(
         self,
         model: AbstractTextModel,
-        inputs: Inputs,
+        inputs: TextInputs,
         features: Sequence[Feature],
         background: Sequence[Mapping[str, str]],
     ) -> None:
@@ -184,13 +176,13 @@ class Background(AbstractImputer):
         return rows
 
 
-def make_imputer(
+def make_text_imputer(
     name: str | None,
     model: AbstractTextModel,
-    inputs: Inputs,
+    inputs: TextInputs,
     features: Sequence[Feature],
     background: Sequence[Mapping[str, str]] = (),
-) -> AbstractImputer:
+) -> AbstractTextImputer:
     """The imputer of a name. None: ``neutral`` for fields, else ``mask`` where there is a mask token, else ``delete``.
 
     Raises UnknownNameError on another name, InputError where the imputer does not fit the features.

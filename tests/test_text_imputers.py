@@ -7,7 +7,7 @@ import pellucid
 import tiny
 from pellucid import Template
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.games import make_imputer
+from pellucid.games import make_text_imputer
 from pellucid.models import Row
 
 
@@ -28,7 +28,7 @@ def texts(model, imputer, coalitions):
 def imputed(model, raw, kind, name, coalitions, background=()):
     inputs = model.encode(raw)
     players = model.features(inputs, kind)
-    return texts(model, make_imputer(name, model, inputs, players, background), coalitions)
+    return texts(model, make_text_imputer(name, model, inputs, players, background), coalitions)
 
 
 PROMPT = Template("Age: {age}, nodes: {nodes}.", absent={"age": "unknown"})(age="52", nodes="five")
@@ -61,11 +61,11 @@ def test_mask_and_pad_keep_the_length(encoder):
     inputs = encoder.encode("It hurts badly")
     players = encoder.features(inputs, "word")
     coalition = np.array([[True, False, True]])
-    (masked,) = make_imputer("mask", encoder, inputs, players).rows(coalition)
+    (masked,) = make_text_imputer("mask", encoder, inputs, players).rows(coalition)
     ids = list(inputs.row.ids)
     assert list(masked.ids) == [*ids[:2], encoder.tokenizer.mask_token_id, *ids[3:]]
     assert all(masked.visible)
-    (padded,) = make_imputer("pad", encoder, inputs, players).rows(coalition)
+    (padded,) = make_text_imputer("pad", encoder, inputs, players).rows(coalition)
     assert list(padded.ids) == [*ids[:2], encoder.tokenizer.pad_token_id, *ids[3:]]
     assert padded.visible == (True, True, False, True, True)
 
@@ -74,26 +74,26 @@ def test_deleting_tokens_drops_them(model):
     inputs = model.encode("It hurts")
     players = model.features(inputs, "token")
     coalition = np.arange(len(players))[None] % 2 == 0
-    (row,) = make_imputer("delete", model, inputs, players).rows(coalition)
+    (row,) = make_text_imputer("delete", model, inputs, players).rows(coalition)
     assert row == Row.of(inputs.row.ids[::2])
 
 
 def test_defaults_and_refusals(model, encoder):
     words = model.features(model.encode("It hurts"), "word")
     inputs = model.encode("It hurts")
-    assert make_imputer(None, model, inputs, words).name == "delete"
+    assert make_text_imputer(None, model, inputs, words).name == "delete"
     prompt = model.encode(PROMPT)
-    assert make_imputer(None, model, prompt, model.features(prompt, "field")).name == "neutral"
+    assert make_text_imputer(None, model, prompt, model.features(prompt, "field")).name == "neutral"
     text = encoder.encode("It hurts")
-    assert make_imputer(None, encoder, text, encoder.features(text, "word")).name == "mask"
+    assert make_text_imputer(None, encoder, text, encoder.features(text, "word")).name == "mask"
     with pytest.raises(UnknownNameError, match="did you mean 'delete'"):
-        make_imputer("deleted", model, inputs, words)
+        make_text_imputer("deleted", model, inputs, words)
     with pytest.raises(InputError, match="words fields, not words"):
-        make_imputer("neutral", model, inputs, words)
+        make_text_imputer("neutral", model, inputs, words)
     with pytest.raises(InputError, match="at least one other case"):
-        make_imputer("background", model, prompt, model.features(prompt, "field"))
+        make_text_imputer("background", model, prompt, model.features(prompt, "field"))
     with pytest.raises(InputError, match="case 0 has no value for the field 'nodes'"):
-        make_imputer("background", model, prompt, model.features(prompt, "field"), [{"age": "5"}])
+        make_text_imputer("background", model, prompt, model.features(prompt, "field"), [{"age": "5"}])
     with pytest.raises(InputError, match="no mask token"):
         pellucid.explain(model, "It hurts", method="occlusion", baseline="mask", target=pellucid.Answer("yes"))
 

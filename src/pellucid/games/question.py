@@ -1,0 +1,106 @@
+"""A question put to a model: one input, its features, a target, and the game that they make."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pellucid.errors import InputError
+from pellucid.explanation import Feature
+from pellucid.games.game import AbstractInputGame
+from pellucid.games.tensor import TensorGame
+from pellucid.games.tensor_imputers import make_tensor_imputer
+from pellucid.games.text import TextGame
+from pellucid.games.text_imputers import make_text_imputer
+from pellucid.models import AbstractInputs, AbstractTensorClassifier, AbstractTextModel, BoundTarget, Model
+from pellucid.targets import AbstractTarget
+
+# Whoever plays a game needs a square of this at the least. A tokenizer that makes one unknown token of any word lets
+# through texts of a megabyte, whose words would fill the memory.
+MOST_PLAYERS = 8192
+
+
+class Question(NamedTuple):
+    """Everything a method or a metric may look at: one input of one model, its features, and the target."""
+
+    model: Model
+    """The model that is asked."""
+    inputs: AbstractInputs
+    """The encoded input."""
+    features: tuple[Feature, ...]
+    """The players."""
+    ladder: dict[str, tuple[Feature, ...]]
+    """Coarser features by kind, finest first."""
+    target: BoundTarget
+    """What is explained, resolved on this input."""
+    game: AbstractInputGame
+    """The same question as a game of coalitions; played only by those that perturb."""
+    seed: int = 0
+    """Seed of everything that samples."""
+    background: Sequence[Any] = ()
+    """Other inputs, to draw absent parts and baselines from."""
+
+    @property
+    def unit(self) -> str:
+        """What one player is: token, word, field, column, pixel, patch."""
+        return self.features[0].kind
+
+    def imputed(self, imputer: str) -> "Question":
+        """The same question with another imputer. Raises InputError where that does not fit the features."""
+        return self._replace(game=self._game(imputer))
+
+    def of(self, inputs: AbstractInputs) -> "Question":
+        """The same question about another encoding of the input, of as many features."""
+        changed = self._replace(inputs=inputs)
+        return changed._replace(game=changed._game(self.game.imputer.name))
+
+    def _game(self, imputer: str) -> AbstractInputGame:
+        return make_game(self.model, self.inputs, self.features, self.target, imputer, self.background, self.seed)
+
+
+def ask(
+    model: Model,
+    raw: Any,
+    *,
+    target: AbstractTarget | None = None,
+    features: str | None = None,
+    imputer: str | None = None,
+    background: Sequence[Any] = (),
+    seed: int = 0,
+    most_features: int = MOST_PLAYERS,
+) -> Question:
+    """Encode an input, find its features, bind the target, and make the game. Arguments as in ``explain``.
+
+    Raises InputError on a bad input, seed or target or too many features, UnknownNameError on an unknown name.
+    """
+    if seed < 0:
+        raise InputError(f"a seed is 0 or more, not {seed}.")
+    inputs = model.encode(raw)
+    kind = features or model.default_kind(inputs)
+    inputs = model.divided(inputs, kind)
+    players = model.features(inputs, kind)
+    if len(players) > most_features:
+        raise InputError(
+            f"the input has {len(players)} features of kind {kind!r}, and at most {most_features} are explained at "
+            "once; choose a coarser kind or a shorter input."
+        )
+    bound = model.bind(target, inputs)
+    game = make_game(model, inputs, players, bound, imputer, background, seed)
+    return Question(model, inputs, players, model.ladder(inputs, kind), bound, game, seed, background)
+
+
+def make_game(
+    model: Model,
+    inputs: Any,
+    features: Sequence[Feature],
+    target: BoundTarget,
+    imputer: str | None,
+    background: Sequence[Any] = (),
+    seed: int = 0,
+) -> AbstractInputGame:
+    """The game of one input. ``imputer`` None stands for the one that suits the model and the features."""
+    if isinstance(model, AbstractTextModel):
+        text_imputer = make_text_imputer(imputer, model, inputs, features, background)
+        return TextGame(model, features, target, text_imputer, inputs.row)
+    if isinstance(model, AbstractTensorClassifier):
+        tensor_imputer = make_tensor_imputer(imputer, model, inputs, features, background, seed)
+        return TensorGame(model, features, target, tensor_imputer)
+    raise InputError(f"{type(model).__name__} is no kind of model that a game is made of: text, image or tabular.")

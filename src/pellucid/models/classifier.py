@@ -1,0 +1,57 @@
+"""What all classifiers share: labels, the binding of a target to them, and their scores."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.errors import InputError, UnknownNameError
+from pellucid.models.base import AbstractModel, BoundTarget, InputsT, RowT, alternative
+from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
+
+
+class AbstractClassifier(AbstractModel[InputsT, RowT]):
+    """A network that gives an input one of several labels."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> list[str]:
+        """The class labels, in the order of the logits."""
+
+    @abstractmethod
+    def logits(self, rows: Sequence[RowT]) -> Float[Tensor, "batch class"]:
+        """One call of the network on several rows, without gradients."""
+
+    def bind(self, target: AbstractTarget | None, inputs: InputsT) -> BoundTarget:
+        """Make a target concrete: names become class indices. The default is the margin of the predicted class."""
+        target = Margin() if target is None else target
+        if isinstance(target, Generated):
+            raise InputError("a classifier generates no text; explain a Margin, a Logit or a Choice of labels.")
+        if isinstance(target, Logit | Margin | Token) and target.label is None:
+            target = target.model_copy(update={"label": self.predicted(inputs)})
+        classes = tuple((self._class(label),) for label in target.alternatives)
+        if isinstance(target, Choice) and target.chosen is None:
+            scores = target.all.score(self.alternatives([inputs.row], BoundTarget(target, classes, ())))
+            target = target.model_copy(update={"chosen": target.options[int(scores[0].argmax())]})
+        names = target.output_names([[label] for label in target.alternatives])
+        return BoundTarget(target, classes, tuple(names))
+
+    def predicted(self, inputs: InputsT) -> str:
+        """The label that the network gives to an input."""
+        return self.labels[int(self.logits([inputs.row])[0].argmax())]
+
+    def alternatives(self, rows: Sequence[RowT], target: BoundTarget) -> list[Alternative]:
+        return scored(self.logits(rows), target)
+
+    def _class(self, label: str) -> int:
+        if label not in self.labels:
+            raise UnknownNameError("label of this classifier", label, self.labels)
+        return self.labels.index(label)
+
+
+def scored(logits: Float[Tensor, "batch class"], target: BoundTarget) -> list[Alternative]:
+    """Each alternative of a target over classes."""
+    classes = [torch.tensor(index, device=logits.device) for index in target.alternatives]
+    return [alternative(logits[:, None], index) for index in classes]
