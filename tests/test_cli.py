@@ -1,5 +1,6 @@
 """The command line: what it prints where, and what every failure becomes."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -22,13 +23,16 @@ from pellucid.cli import app, options
 from pellucid.cli.failures import ExitCode, failure, told
 from pellucid.errors import ModelError, NumericalError, RecordError
 from pellucid.methods import all_methods
-from pellucid.models import EMBEDDED
+from pellucid.metrics import all_metrics
+from pellucid.models import NAMES
+from pellucid.models.image_classifier import IMAGE_KINDS
 from pellucid.models.loading import DTYPES
 from pellucid.models.text import TEXT_KINDS
 from pellucid.testing import TEXT, tiny_model
 
 # typer itself takes pydantic to convert what stands on a command line, so only importing the commands is free of it.
 HEAVY = ("torch", "transformers", "numpy", "jinja2", "pyarrow", "duckdb", "safetensors", "yaml")
+PICTURE = min((Path(__file__).parent / "fixtures" / "fashion-mnist").glob("*.png"))
 EXAMPLE = ("--text", TEXT, "--target", "high", "--method", "occlusion")
 
 
@@ -150,8 +154,8 @@ def test_completion_can_be_installed():
 def test_what_completion_offers_is_what_there_is():
     built_in = {name for name, method in all_methods().items() if method.__module__.startswith("pellucid.")}
     assert set(options.method_names()) == built_in
-    assert set(options.MODELS) == set(EMBEDDED)
-    assert set(options.FEATURES) == set(TEXT_KINDS)
+    assert set(options.MODELS) == set(NAMES)
+    assert set(options.FEATURES) == {*TEXT_KINDS, *IMAGE_KINDS, "column"}
     assert set(options.DTYPES) == set(DTYPES)
 
 
@@ -485,6 +489,68 @@ def test_methods_as_a_table_and_as_json():
     assert all(set(document) == keys for document in documents)
     shown = run("methods").stdout
     assert all(name in shown for name in all_methods())
+
+
+# metrics and models
+
+
+def test_metrics_as_a_table_and_as_json():
+    documents = json.loads(run("metrics", "--json").stdout)
+    assert [document["name"] for document in documents] == list(all_metrics())
+    keys = {field.name for field in dataclasses.fields(pellucid.MetricFacts)}
+    assert all(set(document) == keys for document in documents)
+    srg = documents[0]
+    assert (srg["name"], srg["higher_is_better"], srg["range"]) == ("srg", True, [None, None])
+    shown = run("metrics").stdout
+    assert all(name in shown for name in all_metrics())
+
+
+def test_models_as_a_table_and_as_json():
+    documents = json.loads(run("models", "--json").stdout)
+    assert [document["name"] for document in documents] == list(NAMES)
+    assert all(Path(document["path"]).is_file() and document["summary"].endswith(".") for document in documents)
+    shown = run("models").stdout
+    assert all(name in shown for name in NAMES)
+
+
+# pictures and table rows
+
+
+def test_a_picture_is_explained():
+    ran = explain("fashion-cnn", "--image", str(PICTURE), "--method", "occlusion", "--json")
+    document = json.loads(ran.stdout)
+    assert len(document["values"][0]) == 49
+    assert document["features"][0]["kind"] == "patch"
+    assert "3 strongest of 49" in explain("fashion-cnn", "--image", str(PICTURE), "--method", "occlusion", "--top", "3").stdout
+
+
+def test_a_table_row_is_explained(tmp_path):
+    row = {"age": 52, "menostat": "Post", "tsize": 30, "tgrade": "II", "pnodes": 5, "progrec": 10, "estrec": 20}
+    (tmp_path / "row.json").write_text(json.dumps(row))
+    words = ["--row", str(tmp_path / "row.json"), "--column", "horTh=yes", "--column", "pnodes=9", "--json"]
+    document = json.loads(explain("gbsg2-mlp", *words, "--method", "exact_shapley").stdout)
+    found = {feature["label"]: feature["value"] for feature in document["features"]}
+    assert (found["pnodes"], found["horTh"], found["age"]) == ("9 nodes", "yes", "52 years")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["fashion-cnn", "--text", "a coat"], "reads image: give --image, not --text"),
+        (["fashion-cnn"], "reads image: give --image"),
+        (["fashion-cnn", "--image", "/nowhere.png"], "there is no picture at"),
+        (["fashion-cnn", "--image", __file__], "cannot be read as a picture"),
+        (["fashion-cnn", "--image", "PICTURE", "--features", "word"], "kind of feature"),
+        (["fashion-cnn", "--image", "PICTURE", "--baseline", "mask"], "baseline"),
+        (["gbsg2-mlp", "--column", "age=52"], "no value for menostat"),
+        (["gbsg2-mlp", "--column", "nodes=52"], "no column is called"),
+        (["gbsg2-mlp", "--row", __file__], "is not JSON"),
+        (["smollm2", "--image", "PICTURE"], "reads text: give --text"),
+    ],
+)
+def test_input_of_another_kind_is_refused(words, found):
+    model, *rest = [str(PICTURE) if word == "PICTURE" else word for word in words]
+    assert found in sentence(explain(model, *rest, "--method", "occlusion"), 2)
 
 
 # audit

@@ -10,7 +10,7 @@ import pellucid
 import tiny
 from pellucid import Answer, Logit, Tokens
 from pellucid.methods.adaptive import adaptive_integral
-from pellucid.methods.embeddings import Path
+from pellucid.games.path import Path
 from pellucid.methods.integrated_gradients import quadrature
 
 TEXT = "The tumour is large and grows"

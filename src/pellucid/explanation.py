@@ -373,7 +373,8 @@ class Explanation(Record):
         state = {True: "reliable", False: "NOT RELIABLE", None: "not checked"}[self.reliable]
         kind = self.features[0].kind if self.features else "feature"
         return (
-            f"Explanation({self.method}, {len(self.output_names)} x {len(self.features)} {kind}s, "
+            f"Explanation({self.method}, {len(self.output_names)} x {len(self.features)} "
+            f"{kind}{'es' if kind == 'patch' else 's'}, "
             f"{self.unit} of {self.output_names[0]!r}, {state})"
         )
 

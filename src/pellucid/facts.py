@@ -1,11 +1,16 @@
 """What a method, a metric or a model declares about itself. Tables, CLI, report and pages read facts, never names."""
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 Family = Literal["perturbation", "gradient", "attention", "relevance", "learned", "control"]
 Modality = Literal["text", "image", "tabular"]
 Need = Literal["gradient", "attentions", "baseline", "background", "fields"]
+
+
+MetricFamily = Literal["removal", "correlation", "randomisation", "robustness", "plausibility", "axioms", "complexity"]
+MetricNeed = Literal["game", "method", "rationale", "label"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +43,36 @@ class Facts:
     def to_dict(self) -> dict[str, Any]:
         """The facts as plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricFacts:
+    """The facts that a score is read by. What a run will spend depends on the metric's settings: see ``rows``."""
+
+    name: str
+    """The name it is called by, in Python and on the command line."""
+    title: str
+    """The name that the literature uses."""
+    family: MetricFamily
+    """What kind of question it asks."""
+    higher_is_better: bool | None
+    """Which way is good; None for a control, where neither is."""
+    range: tuple[float, float]
+    """The lowest and the highest value that can be; infinite where there is no bound."""
+    signed: bool
+    """Whether an attribution and its negation get different scores (with the default settings)."""
+    scale_invariant: bool
+    """Whether multiplying all scores by a positive number changes nothing."""
+    needs: tuple[MetricNeed, ...] = ()
+    """What it must be given beside the scores: the game of the input, the method, a rationale, the true label."""
+    chance: str = ""
+    """What a random attribution is expected to get."""
+    cost: str = ""
+    """The price in model evaluations for each example, as a formula a person can read."""
+    source: str = ""
+    """Paper and equation."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as plain JSON values; an infinite end of the range becomes None."""
+        document = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return document | {"range": [end if isfinite(end) else None for end in self.range]}

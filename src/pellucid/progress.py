@@ -5,6 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 SECONDS_BEFORE_SHOWN = 2.0
 Advance = Callable[[int], None]
@@ -29,26 +33,34 @@ def hidden() -> Iterator[None]:
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Advance]:
     """Yield ``advance(steps)``. A bar appears only on a terminal, after two seconds, and clears itself."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(file=sys.stderr), transient=True)
-    task = bar.add_task(label, total=total)
-    begun, shown = time.monotonic(), False
     wanted = sys.stderr.isatty() and not is_hidden()
+    begun, done = time.monotonic(), 0
+    bar: Progress | None = None
 
     def advance(steps: int) -> None:
-        nonlocal shown
-        bar.update(task, advance=steps)
-        if wanted and not shown and time.monotonic() - begun > SECONDS_BEFORE_SHOWN:
+        nonlocal bar, done
+        done += steps
+        if wanted and bar is None and time.monotonic() - begun > SECONDS_BEFORE_SHOWN:
+            bar = _bar(label, total)
             bar.start()
-            shown = True
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=done)
 
     try:
         yield advance
     finally:
-        if shown:
+        if bar is not None:
             bar.stop()
+
+
+def _bar(label: str, total: int | None) -> "Progress":
+    # Most work is over before a bar is shown, and should not wait for one to be built.
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(file=sys.stderr), transient=True)
+    bar.add_task(label, total=total)
+    return bar
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""The public conformance suite: what every method must hold, built in or plugged in.
+"""The public conformance suite: what every method and every metric must hold, built in or plugged in.
 
-``check_method(MyMethod())`` runs the checks that fit the method's facts on a tiny transformer, and raises
-``ConformanceError`` that names the first promise that is broken. A method that passes is a plug-in.
+``check_method(MyMethod())`` runs the checks that fit the method's facts on a tiny transformer, and
+``check_metric(MyMetric())`` those of a metric on a small network whose Shapley values are known exactly. Both raise
+``ConformanceError`` that names the first promise that is broken. What passes is a plug-in.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,11 +19,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pellucid.api import explain
 from pellucid.errors import PellucidError
 from pellucid.explanation import Explanation
-from pellucid.methods import AbstractMethod
-from pellucid.models import CausalLM
+from pellucid.methods import AbstractMethod, make_method
+from pellucid.metrics import AbstractMetric, ValidityGate, explaining
+from pellucid.models import CausalLM, Column, Tabular
 from pellucid.targets import Answer, Tokens
 
 TEXT = "the tumour is large and six positive"
+METRIC_INPUTS, METRIC_COLUMNS = 40, 8
 WORDS = [*TEXT.split(), "nodes", "are", "high", "low", "risk", "small", "no"]
 
 
@@ -90,6 +93,50 @@ def tiny_model() -> CausalLM:
             torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
     module.train(False)
     return CausalLM(module, tokenizer, name="tiny")
+
+
+def check_metric(metric: AbstractMetric) -> list[str]:
+    """Run every promise that fits the metric's facts, and return the names of those that were checked.
+
+    Raises ConformanceError with the first that is broken.
+    """
+    findings = metric_gate().check(metric)
+    for finding in findings:
+        if not finding.passed:
+            raise ConformanceError(f"{metric.facts.name}: not so: {finding.name}: {finding.detail}")
+    return [finding.name for finding in findings]
+
+
+@cache
+def metric_gate() -> ValidityGate:
+    """40 inputs of a random network over 8 columns, whose exact Shapley values are the oracle.
+
+    One column changes nothing and two are interchangeable, so that the axioms have something to find. The rationale of
+    an input is its three largest scores.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        first = torch.nn.Linear(METRIC_COLUMNS, 16)
+        network = torch.nn.Sequential(first, torch.nn.Tanh(), torch.nn.Linear(16, 2)).double()
+        with torch.no_grad():
+            first.weight *= 2
+            first.weight[:, 6] = first.weight[:, 5]
+            first.weight[:, 7] = 0
+        rows = torch.randn(METRIC_INPUTS, METRIC_COLUMNS, dtype=torch.float64)
+        rows[:, 6] = rows[:, 5]
+    columns = [Column(name=f"x{number}") for number in range(METRIC_COLUMNS)]
+    model = Tabular(network, columns, ["no", "yes"], name="tiny network")
+    method = make_method("exact_shapley")
+    inputs = [row.tolist() for row in rows]
+    oracle = [explain(model, each, method=method, checks="none").values[0].astype(np.float64) for each in inputs]
+    return ValidityGate(
+        model,
+        inputs,
+        oracle,
+        methods={"seeing": explaining(method), "blind": lambda question: np.arange(1.0, 1.0 + len(question.features))},
+        rationales=[each >= np.sort(each)[-3] for each in oracle],
+        labels=[model.predicted(model.encode(each)) for each in inputs],
+    )
 
 
 def _explain(

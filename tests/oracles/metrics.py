@@ -1,12 +1,12 @@
 """The metrics by the plainest reading of their formulas: loops over lists of numbers."""
 
 import math
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 
 
 def area(curve, fractions):
     pairs = list(zip(fractions, curve, strict=True))
-    total = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(pairs, pairs[1:], strict=False))
+    total = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(pairs))
     return total / (fractions[-1] - fractions[0])
 
 
@@ -118,7 +118,7 @@ def relevance_rank(values, mask):
     """Expected overlap of the top |M| with M over all orders of the players that respect the scores."""
     size, n, found = sum(mask), len(values), []
     for order in permutations(range(n)):
-        if all(values[a] >= values[b] for a, b in zip(order, order[1:], strict=False)):
+        if all(values[a] >= values[b] for a, b in pairwise(order)):
             found.append(sum(mask[i] for i in order[:size]) / size)
     return sum(found) / len(found)
 
@@ -166,7 +166,7 @@ def sign_flip_p(differences):
 
 
 def cliffs_delta(first, second):
-    return sum((a > b) - (a < b) for a in first for b in second) / (len(first) * len(second))
+    return sum(int(a > b) - int(a < b) for a in first for b in second) / (len(first) * len(second))
 
 
 def holm(p_values):

@@ -122,8 +122,11 @@ def run_audit(config: AuditConfig, keys_folder: Path | None = None) -> RunSummar
 
 
 def loaded(config: AuditConfig) -> CausalLM | TextClassifier:
-    """The model that the settings name."""
-    return load(config.model, device=config.device or "cpu", dtype=config.dtype)
+    """The model that the settings name. Raises InputError where it reads no text."""
+    model = load(config.model, device=config.device or "cpu", dtype=config.dtype)
+    if not isinstance(model, CausalLM | TextClassifier):
+        raise InputError(f"an audit asks models of text, and {config.model!r} reads {model.modality}.")
+    return model
 
 
 def write_report(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pellucid._version import __version__
-from pellucid.cli import audit, explain, methods
+from pellucid.cli import audit, explain, methods, metrics, models
 from pellucid.cli.failures import DEBUG, QUIET, Shell
 from pellucid.cli.output import line
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.command("explain")(explain.explain)
 app.command("methods")(methods.methods)
+app.command("metrics")(metrics.metrics)
+app.command("models")(models.models)
 app.add_typer(audit.app, name="audit")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
-    from pellucid.models import Prompt
+    from pellucid.models import LoadedModel, Prompt
     from pellucid.targets import AbstractTarget
 
 STANDARD_INPUT = "-"
@@ -73,6 +73,49 @@ def prompt(
     if prompt_file is not None:
         return Prompt.ensure(read_text(prompt_file, "prompt"))
     return Prompt.ensure(read_text(Path(STANDARD_INPUT), "prompt") if text == STANDARD_INPUT else str(text))
+
+
+def raw(
+    model: "LoadedModel",
+    text: str | None,
+    prompt_file: Path | None,
+    template: Path | None,
+    fields: Sequence[str] | None,
+    absent: Sequence[str] | None,
+    image: Path | None,
+    row: Path | None,
+    columns: Sequence[str] | None,
+) -> Any:
+    """The one input that was given, as the model reads it. Raises InputError where it is none, two, or another kind."""
+    ways: dict[str, dict[str, object]] = {
+        "text": {"--text": text, "--prompt-file": prompt_file, "--template": template},
+        "image": {"--image": image},
+        "tabular": {"--row": row, "--column": columns or None},
+    }
+    given = [name for way in ways.values() for name, value in way.items() if value is not None]
+    wanted = list(ways[model.modality])
+    wrong = [name for name in given if name not in wanted]
+    if wrong:
+        raise InputError(f"{model.name} reads {model.modality}: give {' or '.join(wanted)}, not {' and '.join(wrong)}.")
+    if model.modality == "text":
+        return prompt(text, prompt_file, template, fields, absent)
+    if not given:
+        raise InputError(f"{model.name} reads {model.modality}: give {' or '.join(wanted)}.")
+    return image if model.modality == "image" else table_row(row, columns)
+
+
+def table_row(row: Path | None, columns: Sequence[str] | None) -> dict[str, Any]:
+    """The values of a JSON object in a file, with those of ``--column`` put over them."""
+    values: dict[str, Any] = {}
+    if row is not None:
+        try:
+            found = json.loads(read_text(row, "row"))
+        except ValueError as error:
+            raise InputError(f"the row {str(row)!r} is not JSON: {error}.") from None
+        if not isinstance(found, dict):
+            raise InputError(f"the row {str(row)!r} is not one JSON object from column to value.")
+        values = found
+    return values | pairs("--column", columns)
 
 
 def read_text(path: Path, what: str) -> str:

@@ -34,6 +34,17 @@ Absent = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=TEXT", help="What stands in for a field that is taken away.", rich_help_panel=_INPUT),
 ]
+Image = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The picture, for a model of pictures.", rich_help_panel=_INPUT)
+]
+TableRow = Annotated[
+    Path | None,
+    typer.Option("--row", metavar="FILE", help="A JSON object from column to value.", rich_help_panel=_INPUT),
+]
+ColumnValue = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=VALUE", help="A value of a table's row.", rich_help_panel=_INPUT),
+]
 System = Annotated[str | None, typer.Option(help="The system message of the chat template.", rich_help_panel=_INPUT)]
 NoChat = Annotated[bool, typer.Option("--no-chat", help="Use no chat template.", rich_help_panel=_INPUT)]
 Target = Annotated[
@@ -72,6 +83,9 @@ def explain(
     template: TemplateFile = None,
     field: Field = None,
     absent: Absent = None,
+    image: Image = None,
+    row: TableRow = None,
+    column: ColumnValue = None,
     system: System = None,
     no_chat: NoChat = False,
     method: options.MethodName = "kernel_shap",
@@ -102,10 +116,10 @@ def explain(
 
     output.require_folder_of(html)
     output.require_folder_of(save if save is not None and save.suffix == ".zip" else None)
-    raw = asking.prompt(text, prompt_file, template, field, absent)
     wanted = asking.target(target, tokens, choices, contrast, label)
     chosen, imputer = method_and_imputer(method, baseline, asking.settings(settings))
     asked = load(model, device=device, dtype=dtype, chat=False if no_chat else None, system=system)
+    raw = asking.raw(asked, text, prompt_file, template, field, absent, image, row, column)
     explanation = ask(
         asked, raw, method=chosen, target=wanted, features=features, baseline=imputer, checks=checks, seed=seed
     )
@@ -148,5 +162,8 @@ def strongest(explanation: "Explanation", count: int) -> "Explanation":
             "values": explanation.values[:, kept],
             "standard_error": None if error is None else error[:, kept],
             "features": tuple(explanation.features[index] for index in kept),
+            # A picture of some of its features only would look like one whose other features score 0.
+            "picture": None,
+            "regions": None,
         }
     )

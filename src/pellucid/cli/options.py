@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-MODELS = ("smollm2",)
-"""The embedded models. Like the names below they stand here because completion must not wait for torch."""
-FEATURES = ("token", "token+template", "word", "sentence", "field")
+# Like the names below they stand here because completion must not wait for torch.
+MODELS = tuple(sorted(path.parent.name for path in (Path(__file__).parent.parent / "models/zoo").glob("*/README.md")))
+"""The models that load by name."""
+FEATURES = ("token", "token+template", "word", "sentence", "field", "column", "pixel", "patch", "superpixel")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 DEVICES = ("cpu", "cuda", "mps")
 _FACTS_NAME = re.compile(r'Facts\(\s*name="([^"]+)"')
@@ -44,7 +45,7 @@ def _devices(incomplete: str) -> list[str]:
 _MODEL = typer.Option(
     "--model",
     "-m",
-    help="An embedded model (smollm2), a folder, a .gguf file, or a hub id.",
+    help="A model by name (see: pellucid models), a folder, a .gguf file, or a hub id.",
     autocompletion=_models,
     show_default="smollm2",
 )
@@ -79,15 +80,16 @@ MaybeSeed = Annotated[int | None, _SEED]
 Features = Annotated[
     str | None,
     typer.Option(
-        help="token, token+template, word, sentence or field.",
+        help="token, token+template, word, sentence or field; patch:SIDE, superpixel:COUNT or pixel; column.",
         autocompletion=_features,
-        show_default="field, else word",
+        show_default="field, else word; patch; column",
     ),
 ]
 Baseline = Annotated[
     str | None,
     typer.Option(
         help="What stands in for an absent feature: neutral, delete, mask or pad; "
+        "mean, blur, black, noisy-linear, marginal or median of pictures and rows; "
         "for methods that take gradients mask, pad, eos, unk, zero or mean.",
         show_default="as the method and the features have it",
     ),

@@ -2,6 +2,7 @@
 
 from pellucid.games.game import AbstractGame, AbstractInputGame, Coalitions, FunctionGame, Values
 from pellucid.games.imputer import AbstractImputer
+from pellucid.games.path import Path
 from pellucid.games.question import MOST_PLAYERS, Question, ask, make_game
 from pellucid.games.scoring import PrefixScorer
 from pellucid.games.tensor import TensorGame
@@ -16,6 +17,7 @@ __all__ = [
     "AbstractInputGame",
     "Coalitions",
     "FunctionGame",
+    "Path",
     "PrefixScorer",
     "Question",
     "TensorGame",

@@ -52,6 +52,11 @@ class Question(NamedTuple):
         changed = self._replace(inputs=inputs)
         return changed._replace(game=changed._game(self.game.imputer.name))
 
+    def about(self, target: AbstractTarget) -> "Question":
+        """The same question about another target."""
+        changed = self._replace(target=self.model.bind(target, self.inputs))
+        return changed._replace(game=changed._game(self.game.imputer.name))
+
     def _game(self, imputer: str) -> AbstractInputGame:
         return make_game(self.model, self.inputs, self.features, self.target, imputer, self.background, self.seed)
 

@@ -65,7 +65,7 @@ class Fixed(AbstractTensorImputer):
 
 @final
 class Marginal(AbstractTensorImputer):
-    """Absent parts take the values that they have in other inputs; the game averages over those inputs."""
+    """Absent parts take the values that they have in other inputs; the game averages over those, at most 100."""
 
     name = "marginal"
 
@@ -73,7 +73,7 @@ class Marginal(AbstractTensorImputer):
         self, model: TensorModel, inputs: TensorInputs, features: Sequence[Feature], background: Sequence[Any]
     ) -> None:
         super().__init__(model, inputs, features)
-        self._others = model.background(background).to(self.row)[:MOST_DRAWS]
+        self._others = model.background(background[:MOST_DRAWS]).to(self.row)[:MOST_DRAWS]
         self.draws = len(self._others)
 
     @property
@@ -146,8 +146,10 @@ def _neighbours(height: int, width: int) -> Any:
         rows.append(here.ravel())
         columns.append(there.ravel())
         weights.append(np.full(here.size, 1 / 12 if down and right else 1 / 6))
-    matrix = coo_matrix((np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))).tocsr()
-    return diags(1 / np.asarray(matrix.sum(1)).ravel()).dot(matrix).tocsr()
+    places = (np.concatenate(rows), np.concatenate(columns))
+    matrix = coo_matrix((np.concatenate(weights), places), shape=(height * width, height * width)).tocsr()
+    # A picture of one pixel has no neighbours; nothing is ever asked of them.
+    return diags(1 / np.maximum(np.asarray(matrix.sum(1)).ravel(), 1e-9)).dot(matrix).tocsr()
 
 
 FIXED: dict[type[TensorModel], tuple[str, ...]] = {
@@ -172,5 +174,6 @@ def make_tensor_imputer(
     if name == NoisyLinear.name:
         return NoisyLinear(model, inputs, features, seed)
     if name not in fixed:
-        raise UnknownNameError("baseline", name, [*fixed, Marginal.name, NoisyLinear.name])
+        pictures_only = [NoisyLinear.name] if isinstance(model, ImageClassifier) else []
+        raise UnknownNameError("baseline", name, [*fixed, Marginal.name, *pictures_only])
     return Fixed(model, inputs, features, name)

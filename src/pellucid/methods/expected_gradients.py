@@ -8,8 +8,8 @@ from pydantic import Field
 
 from pellucid.facts import Facts
 from pellucid.games import Question
+from pellucid.games.path import Path
 from pellucid.methods.base import AbstractMethod, Attribution
-from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import progress
 
 
@@ -49,7 +49,7 @@ class ExpectedGradients(AbstractMethod):
         owned = (path.owner >= 0)[:, None]
         found, bases = [], []
         with progress("Expecting gradients", self.samples) as advance:
-            for part in chunks(self.samples, len(path.input), path.input.device):
+            for part in path.chunks(self.samples):
                 baselines = torch.where(owned, others.embedding[part, path.function.offset :], path.input)
                 distance = path.input - baselines
                 _, gradients = path.gradients(baselines + shares[part].to(path.input)[:, None, None] * distance)

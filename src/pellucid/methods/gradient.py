@@ -6,8 +6,8 @@ import torch
 
 from pellucid.facts import Facts
 from pellucid.games import Question
+from pellucid.games.path import Path
 from pellucid.methods.base import AbstractMethod, Attribution
-from pellucid.methods.embeddings import Path
 
 
 @final
@@ -24,12 +24,12 @@ class Gradient(AbstractMethod):
         modalities=("text", "image", "tabular"),
         needs=("gradient",),
         signed=False,
-        cost="1 forward and 1 backward pass a target",
+        cost="2 forward passes and 1 backward pass a target",
         source="Simonyan et al. 2014, section 3",
     )
 
     def rows(self, players: int) -> int:
-        return 1
+        return 2
 
     def attribute(self, question: Question) -> Attribution:
         path = Path(question, "zero")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pellucid.facts import Facts
 from pellucid.games import Question
+from pellucid.games.path import Path
 from pellucid.methods.adaptive import FIRST_PIECES, adaptive_integral
 from pellucid.methods.base import AbstractMethod, Attribution
-from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import Advance, progress
 
 Quadrature = Literal["gauss-legendre", "midpoint", "trapezoid", "left", "right"]
@@ -102,7 +102,7 @@ def _integral(
 ) -> Float[Tensor, "target seq"]:
     """Weighted sum of gradients at the points, times the distance from baseline to input."""
     total: Tensor | float = 0.0
-    for part in chunks(len(points), len(path.input), path.input.device):
+    for part in path.chunks(len(points)):
         _, gradients = path.gradients(path.at(torch.from_numpy(points[part])))
         weight = torch.from_numpy(weights[part]).to(gradients)
         total = total + torch.einsum("tbsd,b->tsd", gradients, weight)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pellucid.facts import Facts
 from pellucid.games import Question
+from pellucid.games.path import Path
 from pellucid.methods.adaptive import FIRST_PIECES, adaptive_integral
 from pellucid.methods.base import AbstractMethod, Attribution
-from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import Advance, progress
 
 
@@ -68,7 +68,7 @@ def _differences(path: Path, start: float, stop: float, advance: Advance) -> Flo
     # Positions of no feature do not move: both ends of the path are equal there, whatever their presence.
     place = path.owner.cpu().clamp(min=0)
     found = []
-    for part in chunks(len(ends), len(path.input), path.input.device):
+    for part in path.chunks(len(ends)):
         presence = ends[part][:, place].to(path.input)
         found.append(path.value(path.baseline + presence[:, :, None] * (path.input - path.baseline)).cpu())
         advance(part.stop - part.start)

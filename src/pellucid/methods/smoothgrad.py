@@ -8,8 +8,8 @@ from pydantic import Field
 
 from pellucid.facts import Facts
 from pellucid.games import Question
+from pellucid.games.path import Path
 from pellucid.methods.base import AbstractMethod, Attribution
-from pellucid.methods.embeddings import Path, chunks
 from pellucid.progress import progress
 
 
@@ -41,11 +41,11 @@ class SmoothGrad(AbstractMethod):
     def attribute(self, question: Question) -> Attribution:
         path = Path(question, "zero")
         generator = torch.Generator().manual_seed(question.seed)
-        spread = self.noise * float(path.input.float().std())
+        spread = self.noise * float(path.input.float().std(correction=0))
         owned = (path.owner >= 0)[:, None]
         found = []
         with progress("Smoothing gradients", self.samples) as advance:
-            for part in chunks(self.samples, len(path.input), path.input.device):
+            for part in path.chunks(self.samples):
                 size = (part.stop - part.start, *path.input.shape)
                 noise = spread * torch.randn(size, generator=generator).to(path.input)
                 _, gradients = path.gradients(path.input + noise * owned)

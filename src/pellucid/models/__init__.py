@@ -3,10 +3,11 @@
 from typing import Any
 
 from pellucid.models.base import AbstractEmbedded, AbstractInputs, AbstractModel, Baseline, BoundTarget, Meter
+from pellucid.models.catalogue import NAMES
 from pellucid.models.causal_lm import CausalLM
 from pellucid.models.classifier import AbstractClassifier
 from pellucid.models.image_classifier import ImageClassifier, ImageInputs
-from pellucid.models.loading import EMBEDDED, load
+from pellucid.models.loading import LoadedModel, load
 from pellucid.models.tabular import Column, Tabular, TabularInputs
 from pellucid.models.template import Field, Prompt, Template
 from pellucid.models.tensor import AbstractTensorClassifier, TensorInputs
@@ -18,7 +19,7 @@ Model = AbstractModel[Any, Any]
 """Any model."""
 
 __all__ = [
-    "EMBEDDED",
+    "NAMES",
     "AbstractClassifier",
     "AbstractEmbedded",
     "AbstractInputs",
@@ -32,6 +33,7 @@ __all__ = [
     "Field",
     "ImageClassifier",
     "ImageInputs",
+    "LoadedModel",
     "Meter",
     "Model",
     "Prompt",

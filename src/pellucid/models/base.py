@@ -175,6 +175,10 @@ class AbstractModel(ABC, Generic[InputsT, RowT]):
         """Make a target concrete on this input; None stands for the model's default target."""
 
     @abstractmethod
+    def predicted(self, inputs: InputsT) -> str:
+        """What the model itself says: the label of a classifier, the next token of a language model."""
+
+    @abstractmethod
     def alternatives(self, rows: Sequence[RowT], target: BoundTarget) -> list[Alternative]:
         """Score the target's alternatives on each row, plainly: one padded batch, no reuse of anything."""
 

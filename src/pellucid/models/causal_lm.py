@@ -103,6 +103,9 @@ class CausalLM(AbstractTextModel):
         pieces = [[self.piece(token) for token in ids] for ids in answers]
         return BoundTarget(target, answers, tuple(target.output_names(pieces)))
 
+    def predicted(self, inputs: TextInputs) -> str:
+        return self.piece(int(self.next_logits(inputs).argmax()))
+
     def answer_ids(self, text: str) -> tuple[int, ...]:
         """Tokens of an answer, as they follow the prompt."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from functools import cache
 from importlib.metadata import version
 from weakref import WeakKeyDictionary
 
@@ -29,9 +30,15 @@ def fingerprint(name: str, module: torch.nn.Module, processor: bytes, template: 
         dtype=str(parameter.dtype).removeprefix("torch."),
         device=parameter.device.type,
         attention=str(getattr(getattr(module, "config", None), "_attn_implementation", "") or ""),
-        versions={"pellucid": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in ("torch", "transformers", "tokenizers", "numpy")},
+        versions=_versions(),
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of the code that decides the numbers. Reading them takes milliseconds."""
+    packages = {package: version(package) for package in ("torch", "transformers", "tokenizers", "numpy")}
+    return {"pellucid": __version__, "python": platform.python_version()} | packages
 
 
 def _weights(module: torch.nn.Module) -> str:

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pellucid.errors import InputError, MissingPackageError, UnknownNameError
@@ -22,6 +22,8 @@ from pellucid.models.tensor import AbstractTensorClassifier, TensorInputs
 IMAGE_KINDS = ("pixel", "patch", "superpixel")
 PATCHES_TO_A_SIDE = 8
 SUPERPIXELS = 50
+# Pillow opens others too, some of them by running other programs.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 # A blur that leaves no edge of an object of a tenth of the picture's side.
 BLUR_SHARE = 0.1
 
@@ -36,6 +38,8 @@ class ImageInputs(TensorInputs):
     """What the network saw of it, as a person sees it."""
     regions: Int[Tensor, "height width"] | None = None
     """The feature that each pixel belongs to, once the picture is divided."""
+    kind: str = ""
+    """The kind of feature that it is divided into."""
 
 
 class AbstractPreprocessing(ABC):
@@ -115,7 +119,7 @@ class ImageClassifier(AbstractTensorClassifier[ImageInputs]):
         self.preprocessing = preprocessing
         self._background = tuple(background)
 
-    def encode(self, raw: Picture) -> ImageInputs:
+    def encode(self, raw: Any) -> ImageInputs:
         """The tensor of a picture: a file, a PIL image, or an array [height, width(, channel)] of bytes.
 
         Raises InputError where it cannot be read.
@@ -131,6 +135,8 @@ class ImageClassifier(AbstractTensorClassifier[ImageInputs]):
     def divided(self, inputs: ImageInputs, kind: str) -> ImageInputs:
         """The picture cut into features: pixel, patch or patch:SIDE, superpixel or superpixel:COUNT."""
         name, given = _kind(kind)
+        if inputs.kind == kind:
+            return inputs
         height, width = inputs.row.shape[1:]
         if name == "pixel":
             regions = torch.arange(height * width).view(height, width)
@@ -142,7 +148,7 @@ class ImageClassifier(AbstractTensorClassifier[ImageInputs]):
             regions = rows[:, None] * (int(columns.max()) + 1) + columns
         else:
             regions = _superpixels(inputs.picture, given or SUPERPIXELS)
-        return replace(inputs, regions=regions)
+        return replace(inputs, regions=regions, kind=kind)
 
     def features(self, inputs: ImageInputs, kind: str) -> tuple[Feature, ...]:
         """The parts of a picture. Their value is their mean colour."""
@@ -231,25 +237,45 @@ class ImageClassifier(AbstractTensorClassifier[ImageInputs]):
         return fingerprint(self.name, self.module, self.preprocessing.to_bytes() + json.dumps(self.labels).encode())
 
 
-def _opened(raw: Picture) -> Image.Image:
-    """Raises InputError where the picture cannot be read."""
-    if isinstance(raw, Image.Image):
-        return raw
-    if isinstance(raw, np.ndarray):
-        if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or (raw.ndim == 3 and raw.shape[2] not in (1, 3, 4)):
-            raise InputError(
-                f"a picture as an array is uint8 [height, width] or [height, width, 1, 3 or 4], not {raw.dtype} "
-                f"{list(raw.shape)}."
-            )
-        return Image.fromarray(raw.squeeze(2) if raw.ndim == 3 and raw.shape[2] == 1 else raw)
+def _opened(raw: Any) -> Image.Image:
+    """Raises InputError where the picture cannot be read, is empty, or has more than eight bits a channel."""
+    if not isinstance(raw, Image.Image | np.ndarray | str | os.PathLike):
+        raise InputError(f"a picture is a file, a PIL image or an array of bytes, not {type(raw).__name__}.")
+    image = _from_array(raw) if isinstance(raw, np.ndarray) else _loaded(raw)
+    if not (image.width and image.height):
+        raise InputError(f"the picture has no pixels: it is {image.height} x {image.width}.")
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        # Pillow would clip whatever is above 255 to white.
+        raise InputError(
+            f"the picture has more than 8 bits a channel (mode {image.mode}); scale it to 0 to 255 first, as the "
+            "pictures that the network learned from were."
+        )
+    return image.convert("RGBA") if "transparency" in image.info else image
+
+
+def _from_array(raw: np.ndarray) -> Image.Image:
+    if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or (raw.ndim == 3 and raw.shape[2] not in (1, 3, 4)):
+        raise InputError(
+            f"a picture as an array is uint8 [height, width] or [height, width, 1, 3 or 4], not {raw.dtype} "
+            f"{list(raw.shape)}."
+        )
+    return Image.fromarray(raw.squeeze(2) if raw.ndim == 3 and raw.shape[2] == 1 else raw)
+
+
+def _loaded(raw: Image.Image | str | os.PathLike[str]) -> Image.Image:
+    name = "the PIL image" if isinstance(raw, Image.Image) else repr(os.fspath(raw))
     try:
-        with Image.open(raw) as image:
+        if isinstance(raw, Image.Image):
+            raw.load()
+            return raw
+        with Image.open(raw, formats=FORMATS) as image:
             image.load()
-            return image
+            # A camera stores how it was held; a person sees the picture upright.
+            return ImageOps.exif_transpose(image)
     except FileNotFoundError:
-        raise InputError(f"there is no picture at {os.fspath(raw)!r}.") from None
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{os.fspath(raw)!r} cannot be read as a picture: {str(error).rstrip('.')}.") from None
+        raise InputError(f"there is no picture at {name}.") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{name} cannot be read as a picture: {str(error).rstrip('.')}.") from None
 
 
 def _kind(kind: str) -> tuple[str, int | None]:

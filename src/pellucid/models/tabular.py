@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -40,6 +41,10 @@ class Column:
     mode: str = ""
     """The commonest level."""
 
+    def __post_init__(self) -> None:
+        if not self.std > 0:
+            raise InputError(f"the column {self.name!r} has the deviation {self.std}; leave out what never varies.")
+
     @property
     def width(self) -> int:
         """Positions that the column takes in the network's input."""
@@ -53,11 +58,14 @@ class Column:
             return [float(level == str(value)) for level in self.levels]
         try:
             number = float(value)
-        except (TypeError, ValueError):
-            raise InputError(f"{self.name!r} is a number, not {value!r}.") from None
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{self.name!r} is a number, not {repr(value)[:80]}.") from None
         if not math.isfinite(number):
             raise InputError(f"{self.name!r} is {value!r}; a missing value has to be filled in before it is explained.")
-        return [(number - self.mean) / self.std]
+        standardised = (number - self.mean) / self.std
+        if abs(standardised) > torch.finfo(torch.float32).max:
+            raise InputError(f"{self.name!r} is {value!r}, which is too large for the network to read.")
+        return [standardised]
 
     @property
     def average(self) -> list[float]:
@@ -105,16 +113,20 @@ class Tabular(AbstractTensorClassifier[TabularInputs]):
         self._background = tuple(background)
         self._owners = [number for number, column in enumerate(self.columns) for _ in range(column.width)]
 
-    def encode(self, raw: TableRow) -> TabularInputs:
+    def encode(self, raw: Any) -> TabularInputs:
         """One row, by column name or in the order of the columns. Raises InputError where it does not fit them."""
         values = self._values(raw)
         row = [number for column, value in zip(self.columns, values, strict=True) for number in column.encoded(value)]
         return TabularInputs(torch.tensor(row), tuple(str(value) for value in values))
 
-    def _values(self, raw: TableRow) -> list[Any]:
+    def _values(self, raw: Any) -> list[Any]:
         names = [column.name for column in self.columns]
+        # A row of a data frame is no Mapping, and its order need not be ours.
+        keys = getattr(raw, "keys", None)
+        if callable(keys):
+            raw = {key: raw[key] for key in keys()}
         if not isinstance(raw, Mapping):
-            if isinstance(raw, str) or len(raw) != len(names):
+            if isinstance(raw, str | bytes) or not isinstance(raw, Sequence | np.ndarray) or len(raw) != len(names):
                 raise InputError(f"a row has {len(names)} values ({', '.join(names)}), and {raw!r} was given.")
             return list(raw)
         for name in raw:

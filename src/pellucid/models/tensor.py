@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.errors import ModelError
 from pellucid.models.base import AbstractEmbedded, AbstractInputs, BoundTarget, Meter
 from pellucid.models.classifier import AbstractClassifier, scored
+from pellucid.targets import Alternative
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,33 @@ class AbstractTensorClassifier(AbstractClassifier[TensorInputsT, Tensor]):
     def run(self, batch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
         """One call of the network, the only one there is."""
         with self.evaluating():
-            out = self.module(batch.to(self.device, self.dtype))
+            try:
+                out = self.module(batch.to(self.device, self.dtype))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0].rstrip(".")
+                raise ModelError(f"{self.name} cannot read a batch of shape {list(batch.shape)}: {reason}.") from error
         self.meter.forwards += 1
         self.meter.rows += len(batch)
         self.meter.tokens += len(batch) * (batch[0].numel() // (batch.shape[1] if batch.ndim > 2 else 1))
-        logits: Float[Tensor, "batch class"] = out if isinstance(out, Tensor) else out.logits
+        logits = out if isinstance(out, Tensor) else getattr(out, "logits", None)
+        if not isinstance(logits, Tensor) or logits.shape != (len(batch), len(self.labels)):
+            given = list(logits.shape) if isinstance(logits, Tensor) else type(out).__name__
+            raise ModelError(
+                f"{self.name} gave {given} for {len(batch)} inputs; with {len(self.labels)} labels its logits are "
+                f"{[len(batch), len(self.labels)]}."
+            )
         return logits
 
     def logits(self, rows: Sequence[Tensor] | Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
         with torch.no_grad():
             return self.run(rows if isinstance(rows, Tensor) else torch.stack(list(rows)))
+
+    def alternatives(
+        self, rows: Sequence[Tensor] | Float[Tensor, "batch ..."], target: BoundTarget
+    ) -> list[Alternative]:
+        return scored(self.logits(rows), target)
 
     def embedded(self, inputs: TensorInputsT, target: BoundTarget, offset: int) -> AbstractEmbedded:
         # No position comes before another, so that nothing can be computed once for all.
@@ -81,7 +100,7 @@ class AbstractTensorClassifier(AbstractClassifier[TensorInputsT, Tensor]):
     def nudged(self, inputs: TensorInputsT, radius: float, seed: int) -> Iterator[TensorInputsT]:
         generator = torch.Generator().manual_seed(seed)
         noise = 2 * torch.rand(inputs.row.shape, generator=generator) - 1
-        yield self.moved(inputs, inputs.row + (radius * inputs.row.float().std()) * noise.to(inputs.row))
+        yield self.moved(inputs, inputs.row + (radius * inputs.row.float().std(correction=0)) * noise.to(inputs.row))
 
     def moved(self, inputs: TensorInputsT, row: Tensor) -> TensorInputsT:
         """The same input with another tensor."""

@@ -1,7 +1,7 @@
 """From attributions to cells and bars: colour, sign glyph, printed number and place, all on one symmetric scale."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from pellucid.report.colour import ZERO, stop_of
@@ -100,6 +100,24 @@ def errors(attribution: AttributionView) -> list[float | None]:
 def largest(values: Iterable[float]) -> float:
     """The largest finite magnitude; 0 where there is none."""
     return max((abs(value) for value in values if isfinite(value)), default=0.0)
+
+
+def by_strength(values: Sequence[float]) -> list[int]:
+    """Indices from the largest magnitude down; NaN comes last, and equals stay in their order."""
+    return sorted(range(len(values)), key=lambda i: (-abs(values[i]) if values[i] == values[i] else 1.0, i))
+
+
+def strongest(attribution: AttributionView, most: int) -> AttributionView:
+    """The attribution of the strongest features alone, the strongest first; without its picture."""
+    kept = by_strength(totals(attribution))[:most]
+    error = attribution.standard_error
+    return replace(
+        attribution,
+        features=tuple(attribution.features[i] for i in kept),
+        values=tuple(tuple(row[i] for i in kept) for row in attribution.values),
+        standard_error=None if error is None else tuple(tuple(row[i] for i in kept) for row in error),
+        picture=None,
+    )
 
 
 def limit_of(shown: AttributionView, beside: Sequence[AttributionView] = ()) -> float:

@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pellucid.explanation import Explanation
-from pellucid.report import figures, heatmap
+from pellucid.report import figures, heatmap, pictures
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, palette_css
-from pellucid.report.view import AttributionView, RunView
+from pellucid.report.view import AttributionView, PictureView, RunView, plural
 from pellucid.report.visible import LIMIT, pieces, visible
 
 SENTENCE_LIMIT = 4000
@@ -43,6 +43,11 @@ def _made_safe(value: object) -> object:
     return visible(value, SENTENCE_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def png(array: pictures.Colours, picture: PictureView) -> Markup:
+    """A drawing as an address that holds it; of letters that need no escaping, and longer than any text may be."""
+    return Markup(pictures.png_uri(array, picture))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -53,10 +58,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "plain": visible, "digits": heatmap.digits, "in_words": figures.in_words}
+    environment.filters |= {
+        "shown": shown,
+        "plain": visible,
+        "digits": heatmap.digits,
+        "png": png,
+        "plural": plural,
+        "in_words": figures.in_words,
+    }
     environment.globals |= {
         "heatmap": heatmap,
         "figures": figures,
+        "pictures": pictures,
         "vik": VIK,
         "negative": NEGATIVE,
         "positive": POSITIVE,

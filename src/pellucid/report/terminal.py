@@ -7,9 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pellucid.explanation import Checks, Explanation
+from pellucid.report.blocks import Blocks
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, ink_on
-from pellucid.report.heatmap import MINUS, Cell, cell, digits, errors, limit_of, totals
-from pellucid.report.view import AttributionView
+from pellucid.report.heatmap import MINUS, Cell, by_strength, cell, digits, errors, limit_of, totals
+from pellucid.report.view import AttributionView, plural
 from pellucid.report.visible import visible
 
 WIDTH = 100
@@ -31,7 +32,7 @@ def _state(checks: Checks) -> Text:
 
 
 def _evidence(checks: Checks) -> Text:
-    lines = _state(checks)
+    lines = Text().append_text(_state(checks))
     for item in sorted(checks.items, key=lambda item: item.passed is not False):
         glyph = {True: "✓", False: "✗", None: "·"}[item.passed]
         lines.append(
@@ -63,16 +64,14 @@ def _table(view: AttributionView, values: list[float], limit: float) -> Table:
     table = Table(box=None, padding=(0, 1), show_edge=False, header_style="bold")
     table.add_column(view.kind, max_width=24, overflow="fold")
     if view.is_named:
-        table.add_column("text", max_width=28, overflow="fold")
+        table.add_column("given" if view.kind == "column" else "text", max_width=28, overflow="fold")
     table.add_column(MINUS + " " * (2 * BAR - 1) + "+", no_wrap=True, min_width=2 * BAR + 1)
     table.add_column(view.unit, justify="right", no_wrap=True)
     if view.standard_error is not None and len(view.values) == 1:
         table.add_column("± SE", justify="right", no_wrap=True)
-    strongest = sorted(range(len(values)), key=lambda i: (-abs(values[i]) if values[i] == values[i] else 0.0, i))
-    kept = set(strongest[:MOST_ROWS])
-    for index, (feature, value, error) in enumerate(zip(view.features, values, errors(view), strict=True)):
-        if index not in kept:
-            continue
+    kept, spreads = by_strength(values)[:MOST_ROWS], errors(view)
+    for index in kept if view.is_pictorial else sorted(kept):
+        feature, value, error = view.features[index], values[index], spreads[index]
         drawn = cell(value, limit, error)
         name = Text(visible(feature.label or "", 60), style="dim" if feature.role == "template" else "")
         text = [Text(visible(feature.text or "", 60))] if view.is_named else []
@@ -96,11 +95,13 @@ def explanation_renderable(explanation: Explanation) -> RenderableType:
             f"{digits(sum(view.full_values), True)} on the input\n"
         ),
     ]
-    if not view.is_named:
+    if view.picture is not None:
+        parts.append(Blocks(view))
+    elif not view.is_named and not view.is_pictorial:
         parts += [_running_text(view, values, limit), Text()]
     parts.append(_table(view, values, limit))
     if len(values) > MOST_ROWS:
-        parts.append(Text(f"the {MOST_ROWS} strongest of {len(values)} {view.kind}s", style="dim"))
+        parts.append(Text(f"the {MOST_ROWS} strongest of {len(values)} {plural(view.kind)}", style="dim"))
     cost = view.cost
     parts.append(Text(f"\n{cost.forwards} forward passes, {cost.rows} rows, {cost.seconds:.2f} s", style="dim"))
     return Group(*parts)

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Int32, UInt8
+
 from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, FeatureKind, Fingerprint
 
 Mark = Literal["", "expected", "decoy"]
 
 # The label of such a feature is a name that the template gave it; the label of any other is the person's own text.
 _NAMED_KINDS = frozenset({"field", "column", "rest"})
+_PICTORIAL_KINDS = frozenset({"pixel", "patch", "superpixel"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,38 @@ class FeatureView:
             role=feature.role,
             mark=mark,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureView:
+    """The picture that was explained, and which feature each of its pixels belongs to."""
+
+    height: int
+    """Rows of pixels."""
+    width: int
+    """Pixels in a row."""
+    pixels: bytes
+    """Shades of red, green and blue, or of grey alone, row by row."""
+    owners: bytes
+    """Index of each pixel's feature, 32 bits in the machine's order."""
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> "PictureView | None":
+        """The picture of an explanation; None where its input is none."""
+        picture, regions = explanation.picture, explanation.regions
+        if picture is None or regions is None:
+            return None
+        return cls(height=len(picture), width=picture.shape[1], pixels=picture.tobytes(), owners=regions.tobytes())
+
+    @property
+    def shades(self) -> UInt8[np.ndarray, "height width channel"]:
+        """The picture as an array."""
+        return np.frombuffer(self.pixels, np.uint8).reshape(self.height, self.width, -1)
+
+    @property
+    def regions(self) -> Int32[np.ndarray, "height width"]:
+        """The features' indices as an array."""
+        return np.frombuffer(self.owners, np.int32).reshape(self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +115,8 @@ class AttributionView:
     """What was asked; None where the report states it once for all cases."""
     title: str = ""
     """Heading inside a case, such as ``Fields``; empty for one made from the kind of the features."""
+    picture: PictureView | None = None
+    """The picture that was explained; None for other inputs, and where it was not stored."""
 
     @classmethod
     def of(
@@ -104,6 +142,7 @@ class AttributionView:
             cost=explanation.cost,
             fingerprint=explanation.fingerprint,
             title=title,
+            picture=PictureView.of(explanation) if stored else None,
         )
 
     @property
@@ -114,7 +153,7 @@ class AttributionView:
     @property
     def heading(self) -> str:
         """What it is called among the explanations of its case."""
-        return self.title or f"{self.kind}s"
+        return self.title or plural(self.kind)
 
     @property
     def is_named(self) -> bool:
@@ -122,9 +161,19 @@ class AttributionView:
         return self.kind in _NAMED_KINDS
 
     @property
+    def is_pictorial(self) -> bool:
+        """Whether the features are parts of a picture."""
+        return self.kind in _PICTORIAL_KINDS
+
+    @property
     def is_withheld(self) -> bool:
-        """Whether the features are pieces of a text that was not stored, so that nothing can be shown of them."""
+        """Whether the features are pieces of an input that was not stored, so that nothing can be shown of them."""
         return any(feature.label is None for feature in self.features)
+
+
+def plural(kind: str) -> str:
+    """Several features of a kind."""
+    return f"{kind}es" if kind.endswith("ch") else f"{kind}s"
 
 
 def _rows(matrix: list[list[float]]) -> tuple[tuple[float, ...], ...]:

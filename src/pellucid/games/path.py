@@ -5,11 +5,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.games import Question
+from pellucid.games.question import Question
 
-# Positions that go through the network at once. With gradients every one keeps its activations of all layers (about
-# 1.5 MB for SmolLM2), so that the budget of a CPU is small.
-CHUNK_TOKENS = {"cpu": 384, "cuda": 16384}
+# Positions that go through the network at once. With gradients every one keeps its activations of all layers: a token
+# of SmolLM2 about 1.5 MB, a pixel of EfficientNet-Lite0 about 2 kB.
+CHUNK_POSITIONS = {"text": {"cpu": 384, "cuda": 16384}, "image": {"cpu": 1 << 17, "cuda": 1 << 22}}
 
 
 class Path:
@@ -24,7 +24,7 @@ class Path:
         offset = next(place for place, number in enumerate(owner) if number >= 0)
         # A decoder's first token has nothing before it to cache, and an encoder looks both ways.
         self.function = model.embedded(question.inputs, question.target, offset)
-        self.meter = model.meter
+        self.meter, self.modality = model.meter, model.modality
         self.owner = torch.tensor(owner[self.function.offset :], device=model.device)
         self.players = len(question.features)
         self.input = self.function.embeddings
@@ -58,15 +58,16 @@ class Path:
             self.meter.backwards += 1
         return scores.detach().double(), torch.stack(found)
 
+    def chunks(self, count: int) -> list[slice]:
+        """``count`` points in groups that fit the device's budget, at least one point in each."""
+        budget = CHUNK_POSITIONS["text" if self.modality == "text" else "image"]
+        kind = self.input.device.type
+        size = max(1, budget.get(kind, budget["cuda"]) // max(1, len(self.input)))
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
     def to_features(self, scores: Float[Tensor, "target seq"]) -> Float[np.ndarray, "target player"]:
         """Scores of positions summed over the positions of each feature."""
         sums = torch.zeros(len(scores), self.players + 1, dtype=torch.float64, device=scores.device)
         # Positions of no feature go to a column of their own, which is dropped.
         place = torch.where(self.owner >= 0, self.owner, self.players)
         return sums.index_add(1, place, scores.double())[:, :-1].cpu().numpy()
-
-
-def chunks(count: int, tokens: int, device: torch.device) -> list[slice]:
-    """``count`` inputs of so many tokens in groups that fit the device's budget, at least one input in each."""
-    size = max(1, CHUNK_TOKENS.get(device.type, CHUNK_TOKENS["cuda"]) // max(1, tokens))
-    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

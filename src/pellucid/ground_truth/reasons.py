@@ -1,0 +1,10 @@
+"""Why methods miss a truth on principle: the known failures, named once."""
+
+LEAVE_ONE_OUT = "taking one feature away shows nothing of what another one covers, and counts what two share twice"
+LOCAL = "the slope at the input says nothing of the way from the baseline to it"
+PATH = "the straight path from baseline to input asks about inputs that no coalition holds"
+SEMIVALUE = "the mean over all coalitions weighs their sizes otherwise than Shapley's, and does not sum to f(x) - f(b)"
+FIT = "the coefficient of a linear fit is no contribution where features interact"
+OTHER_BASELINE = "its baseline is fixed at zero, which is not the one that this truth holds under"
+NOISE = "its own standard errors are as large as the scores"
+RANDOM_WORDS = "its baselines are random words, and this truth holds under the mask"

@@ -1,0 +1,126 @@
+"""Metrics as plain functions: ``srg(model, raw, values)`` for one input, or for several with lists of both."""
+
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, Signature
+from numbers import Real
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.errors import InputError
+from pellucid.explanation import Explanation
+from pellucid.games import Question
+from pellucid.metrics.base import AbstractMetric, Explain
+from pellucid.metrics.scores import Given, evaluate
+from pellucid.targets import AbstractTarget
+
+_HOW_TO_CALL = """
+
+Args:
+    model: what ``load`` gave.
+    raw: the input, or a list of inputs.
+    values: its attribution, one score a feature (or an Explanation); for a list of inputs a list of them.
+    target: what was explained; None: as the explanation says, or the model's default.
+    features: the kind of feature; None: the model's default.
+    imputer: what stands in for an absent feature; None: mask for a text where the model has a mask token, otherwise as
+        in ``explain``.
+    background: other inputs, for the imputers that draw.
+    seed: seed of ties and of everything that is drawn.
+    rationale: a mark for each feature; for a list of inputs a list of them.
+    label: the true label; for a list of inputs a list of them.
+    method: the method that made the values, for the metrics that run it again.
+    settings: the metric's settings.
+
+Returns:
+    One score for each input [example], float64; NaN where it is undefined.
+
+Raises:
+    InputError: scores of another length or NaN; a metric that does not fit; a bad setting.
+"""
+
+
+@runtime_checkable
+class Attributing(Protocol):
+    """An attribution method; those of ``pellucid.methods`` are."""
+
+    def attribute(self, question: Question) -> Any:
+        """Score every feature of a question."""
+
+
+class MetricFunction:
+    """A metric as a function."""
+
+    def __init__(self, metric: type[AbstractMetric]) -> None:
+        self.metric = metric
+        self.__name__ = metric.facts.name
+        self.__doc__ = f"{metric.__doc__}{_HOW_TO_CALL}"
+        settings = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+            for name, field in metric.model_fields.items()
+        ]
+        shared = Signature.from_callable(self.__call__).parameters.values()
+        plain = [each for each in shared if each.kind is not Parameter.VAR_KEYWORD]
+        self.__signature__ = Signature([*plain, *settings], return_annotation=Tensor)
+
+    def __repr__(self) -> str:
+        return f"<metric {self.__name__}: {self.metric.facts.title}>"
+
+    def __call__(
+        self,
+        model: Any,
+        raw: Any,
+        values: Given | Sequence[Given],
+        *,
+        target: AbstractTarget | None = None,
+        features: str | None = None,
+        imputer: str | None = None,
+        background: Sequence[Any] = (),
+        seed: int = 0,
+        rationale: Any = None,
+        label: str | Sequence[str] | None = None,
+        method: Attributing | None = None,
+        **settings: Any,
+    ) -> Float[Tensor, " example"]:
+        """See the metric's own description."""
+        single = _is_single(values)
+        if not single and isinstance(raw, str | Mapping):
+            raise InputError("there is one input and no flat list of its scores; give one score a feature.")
+        one = (lambda each: None if each is None else [each]) if single else (lambda each: each)
+        (found,) = evaluate(
+            model,
+            [raw] if single else raw,
+            {"": [values] if single else values},  # type: ignore[dict-item,list-item]
+            [self.metric(**settings)],
+            target=target,
+            features=features,
+            imputer=imputer,
+            background=background,
+            seed=seed,
+            rationales=one(rationale),
+            labels=one(label),
+            methods={} if method is None else {"": explaining(method)},
+        )
+        return found.values
+
+
+def _is_single(values: Any) -> bool:
+    """Whether these are the scores of one input: numbers, and not a list of attributions."""
+    if isinstance(values, Explanation):
+        return True
+    if isinstance(values, np.ndarray | Tensor):
+        return values.ndim == 1
+    return bool(values) and all(isinstance(each, Real) for each in values)
+
+
+def explaining(method: Attributing) -> Explain:
+    """A method as a function from a question to one score a feature, summed over the targets."""
+    if isinstance(method, type) or not isinstance(method, Attributing):
+        raise InputError(f"method is {method!r}; give the method itself, as pellucid.methods.make_method makes it.")
+
+    def explain(question: Question) -> Float[np.ndarray, " player"]:
+        values: Float[np.ndarray, " player"] = method.attribute(question).values.sum(0)
+        return values
+
+    return explain

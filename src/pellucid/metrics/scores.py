@@ -1,0 +1,234 @@
+"""Scores of several attributions under several metrics, example by example, and how they compare."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pellucid.errors import InputError
+from pellucid.explanation import Explanation
+from pellucid.facts import MetricFacts
+from pellucid.games import Coalitions, Question, ask
+from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example, Explain
+from pellucid.metrics.functional.inputs import checked
+from pellucid.metrics.removal import Aopc
+from pellucid.metrics.statistics import Interval, Significance, paired_difference, wilcoxon, win_rate
+from pellucid.metrics.statistics import bootstrap as bootstrapped
+from pellucid.progress import hidden, progress
+from pellucid.targets import AbstractTarget
+
+Given = Explanation | np.ndarray | Tensor | Sequence[float]
+"""An attribution of one input: one score a feature, or an explanation, whose targets are then summed."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One attribution method under one metric, on every example."""
+
+    metric: str
+    """The metric's whole name: with imputer, unit and scale."""
+    of: str
+    """What was judged."""
+    values: Float[Tensor, " example"]
+    """The score of each example, NaN where it is undefined."""
+    facts: MetricFacts
+    """How to read them."""
+    model: str
+    """Name and digest of the model."""
+    rows: int
+    """Model evaluations that it asks for, those included that it shares with other metrics and attributions."""
+    comparable: bool = True
+    """Whether the scores of two models can be compared."""
+
+    def interval(self, clusters: Sequence[Hashable] | None = None, **options: Any) -> Interval:
+        """The mean over the examples on which it is defined, with its bootstrap interval over clusters."""
+        known = ~torch.isnan(self.values)
+        labels = None if clusters is None else [label for label, kept in zip(clusters, known, strict=True) if kept]
+        return bootstrapped(self.values[known].numpy(), labels, **options)
+
+
+class Comparison(NamedTuple):
+    """Two methods under one metric, on the same examples."""
+
+    difference: Interval
+    """Mean paired difference, first minus second, with its interval."""
+    test: Significance
+    """Wilcoxon's signed-rank test of the paired differences."""
+    win_rate: float
+    """Share of the examples on which the first is the better one, ties counting half."""
+    left_out: int
+    """Examples on which one of the two is undefined."""
+
+
+def compare(first: Scores, second: Scores, clusters: Sequence[Hashable] | None = None, *, seed: int = 0) -> Comparison:
+    """Hold two methods against each other. Raises InputError where their scores do not mean the same."""
+    if first.metric != second.metric:
+        raise InputError(
+            f"{first.metric!r} and {second.metric!r} are different metrics; compare scores of one of them."
+        )
+    if first.model != second.model and not first.comparable:
+        raise InputError(
+            f"{first.metric!r} has other limits on {first.model} than on {second.model}, so its scores on the two do "
+            "not compare; use aopc with limits='exact' or limits='beam'."
+        )
+    if len(first.values) != len(second.values):
+        raise InputError(f"there are {len(first.values)} and {len(second.values)} scores; give the same examples.")
+    known = ~(torch.isnan(first.values) | torch.isnan(second.values))
+    one, other = first.values[known].numpy(), second.values[known].numpy()
+    labels = None if clusters is None else [label for label, kept in zip(clusters, known, strict=True) if kept]
+    sign = -1 if first.facts.higher_is_better is False else 1
+    return Comparison(
+        paired_difference(one, other, labels, seed=seed),
+        wilcoxon(one, other),
+        win_rate(sign * one, sign * other),
+        int((~known).sum()),
+    )
+
+
+def evaluate(
+    model: Any,
+    raws: Sequence[Any],
+    attributions: Mapping[str, Sequence[Given] | np.ndarray | Tensor],
+    metrics: Sequence[AbstractMetric],
+    *,
+    target: AbstractTarget | None = None,
+    features: str | None = None,
+    imputer: str | None = None,
+    background: Sequence[Any] = (),
+    seed: int = 0,
+    rationales: Sequence[Sequence[bool] | Bool[np.ndarray, " _"]] | Bool[np.ndarray, "_ _"] | None = None,
+    labels: Sequence[str] | None = None,
+    methods: Mapping[str, Explain] | None = None,
+) -> list[Scores]:
+    """Score every attribution under every metric. For each input all coalitions are played together, each once.
+
+    Args:
+        model: what ``load`` gave.
+        raws: the inputs.
+        attributions: by the name of what made them, one for each input.
+        metrics: the metrics, with their settings.
+        target: what was explained; None: as an explanation says, or the model's default.
+        features: the kind of feature; None: the model's default.
+        imputer: what stands in for an absent feature; None: the one that suits the model.
+        background: other inputs, for the imputers that draw.
+        seed: seed of ties and of everything that is drawn; each input has the next one.
+        rationales: for the metrics that need them, a mark a feature for each input.
+        labels: the true label of each input.
+        methods: by the same names, the methods themselves, for the metrics that run them again.
+
+    Returns:
+        One ``Scores`` for each metric and each name, metrics first.
+
+    Raises:
+        InputError: lists of different lengths, scores of another length or NaN, a metric that does not fit.
+    """
+    _require_lengths(raws, {**attributions, "rationales": rationales, "labels": labels})
+    found: dict[tuple[int, str], list[float]] = {(m, name): [] for m in range(len(metrics)) for name in attributions}
+    rows, names = dict.fromkeys(found, 0), [""] * len(metrics)
+    with progress("Scoring", len(raws)) as advance, hidden():
+        for number, raw in enumerate(raws):
+            given = {name: each[number] for name, each in attributions.items()}
+            question = _asked(model, raw, [*given.values()], target, features, imputer, background, seed + number)
+            examples = {
+                name: Example(
+                    question=question,
+                    values=_values(name, one, question),
+                    seed=seed + number,
+                    rationale=None if rationales is None else np.asarray(rationales[number], dtype=bool),
+                    label=None if labels is None else labels[number],
+                    explain=(methods or {}).get(name),
+                )
+                for name, one in given.items()
+            }
+            masks = _played(metrics, examples)
+            for place, metric in enumerate(metrics):
+                names[place] = metric.named(question)
+                for name, example in examples.items():
+                    before = model.meter.rows
+                    if isinstance(metric, AbstractGameMetric):
+                        found[place, name].append(metric.judged(example, masks[place, name]))
+                        rows[place, name] += len(set(map(bytes, masks[place, name]))) * question.game.imputer.draws
+                    else:
+                        found[place, name].append(metric.score(example))
+                        rows[place, name] += model.meter.rows - before
+            advance(1)
+    fingerprint = model.fingerprint()
+    identity = f"{fingerprint.model} ({fingerprint.weights[:12]})"
+    return [
+        Scores(
+            metric=names[place],
+            of=name,
+            values=torch.tensor(found[place, name], dtype=torch.float64),
+            facts=metric.facts,
+            model=identity,
+            rows=rows[place, name],
+            comparable=not (isinstance(metric, Aopc) and metric.limits is None),
+        )
+        for place, metric in enumerate(metrics)
+        for name in attributions
+    ]
+
+
+def _played(metrics: Sequence[AbstractMetric], examples: Mapping[str, Example]) -> dict[tuple[int, str], Coalitions]:
+    """The coalitions of every metric and attribution of one input, played together: now the game knows them all."""
+    asked = {
+        (place, name): metric.asked(example)
+        for place, metric in enumerate(metrics)
+        if isinstance(metric, AbstractGameMetric)
+        for name, example in examples.items()
+    }
+    if asked:
+        next(iter(examples.values())).question.game.value(np.concatenate(list(asked.values())))
+    return asked
+
+
+def _asked(
+    model: Any,
+    raw: Any,
+    given: Sequence[Given],
+    target: AbstractTarget | None,
+    features: str | None,
+    imputer: str | None,
+    background: Sequence[Any],
+    seed: int,
+) -> Question:
+    explained = [one for one in given if isinstance(one, Explanation)]
+    if target is None and explained:
+        target = explained[0].target
+    if features is None and explained and explained[0].regions is None:
+        features = explained[0].features[0].kind
+    return ask(model, raw, target=target, features=features, imputer=imputer, background=background, seed=seed)
+
+
+def _values(name: str, given: Given, question: Question) -> Float[np.ndarray, " player"]:
+    """One score a feature. Raises InputError on another length, on NaN, and on another target than the question's."""
+    what = f"the attribution {name!r}" if name else "the attribution"
+    if isinstance(given, Explanation):
+        if given.target != question.target.target:
+            raise InputError(
+                f"{what} explains {given.output_names[0]!r} as {type(given.target).__name__}, and "
+                f"{question.target.output_names[0]!r} as {type(question.target.target).__name__} is asked about."
+            )
+        given = given.values.sum(0)
+    array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+    if array.ndim != 1:
+        raise InputError(f"{what} has shape {list(array.shape)}; give one score a feature (sum over targets first).")
+    if len(array) != len(question.features):
+        raise InputError(
+            f"{what} has {len(array)} scores and the input {len(question.features)} features of kind "
+            f"{question.unit!r}; score the same features, or say which kind they are with features=."
+        )
+    return checked(array, what=what)
+
+
+def _require_lengths(raws: Sequence[Any], beside: Mapping[str, Any]) -> None:
+    if not raws:
+        raise InputError("there is no input to score; give at least one.")
+    for name, each in beside.items():
+        if each is not None and len(each) != len(raws):
+            what = repr(name) if name else "the list of attributions"
+            raise InputError(f"{what} has {len(each)} entries for {len(raws)} inputs; give one for each.")
