@@ -1,31 +1,38 @@
-"""One removal curve over 64 features, beside the bare batched forward passes that it cannot do without.
+"""One removal curve over 64 features, beside the bare batched forward passes that it cannot do without, and Quantus.
 
-python benchmarks/bench_metrics.py           # writes results/metrics.json
+python benchmarks/bench_metrics.py           # writes results/metrics.json and docs/benchmarks-metrics.md
 python benchmarks/bench_metrics.py --quick   # a smoke run, which writes nothing
+
+Quantus 0.6.0 is measured where it can be imported (pip install quantus==0.6.0 opencv-python-headless).
 """
 
 import argparse
 import json
 import os
+import platform
 import sys
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "metrics.json"
+PAGE = HERE.parent / "docs" / "benchmarks-metrics.md"
 # A thread that waits by spinning would be counted as CPU time.
 THREADS = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
-PIXELS, SIDE = 32, 4
-FEATURES = (PIXELS // SIDE) ** 2
+FEATURES = 64
 
 
-def network(widths):
-    """A small convolutional network on grey pictures, with fresh weights."""
-    import torch
+class Size(NamedTuple):
+    """A picture of 64 patches and a network for it."""
 
-    from pellucid.models.networks import SmallCnn
+    pixels: int
+    side: int
+    widths: list[int]
 
-    torch.manual_seed(0)
-    return SmallCnn(channels=1, classes=10, widths=widths).eval()
+
+SIZES = [Size(8, 1, [64, 128]), Size(32, 4, [8, 16]), Size(32, 4, [16, 32, 64]), Size(32, 4, [32, 64, 128])]
 
 
 def bare(module, row, owner, values, label):
@@ -43,61 +50,108 @@ def bare(module, row, owner, values, label):
     return float(torch.trapezoid(curve, torch.linspace(0, 1, FEATURES + 1, dtype=torch.float64)))
 
 
-def measured(widths, rounds):
+def peer(module, row, values, label):
+    """Pixel flipping of Quantus on the same picture: a forward pass for each of 64 pixels."""
+    import numpy as np
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import quantus
+
+        metric = quantus.PixelFlipping(perturb_baseline="mean", normalise=False, disable_warnings=True)
+    given = row[None].numpy(), np.array([label]), values.reshape(row[None].shape)
+
+    def work():
+        return metric(module, *given, channel_first=True, softmax=False)
+
+    return work
+
+
+def measured(size, rounds):
     """Ratios of the metric's time to the floor's, and how far the two values are apart."""
     import numpy as np
     import torch
-    from measure import interleaved, ratio
 
     import pellucid
-    from pellucid.models import ImageClassifier
+    from measure import interleaved, ratio
     from pellucid.models.image_classifier import Preprocessing
+    from pellucid.models.networks import SmallCnn
 
-    module = network(widths)
+    torch.manual_seed(0)
+    module = SmallCnn(channels=1, classes=10, widths=size.widths).eval()
     labels = [f"class {number}" for number in range(10)]
-    model = ImageClassifier(module, labels, Preprocessing((PIXELS, PIXELS), (0.3,), (0.35,)), name="small cnn")
+    shape = (size.pixels, size.pixels)
+    model = pellucid.ImageClassifier(module, labels, Preprocessing(shape, (0.3,), (0.35,)), name="small cnn")
     generator = np.random.default_rng(0)
-    picture = generator.integers(0, 256, (PIXELS, PIXELS), dtype=np.uint8)
+    picture = generator.integers(0, 256, shape, dtype=np.uint8)
     values = generator.normal(size=FEATURES)
-    inputs = model.divided(model.encode(picture), f"patch:{SIDE}")
+    inputs = model.divided(model.encode(picture), f"patch:{size.side}")
     label = model.labels.index(model.predicted(inputs))
-    options = {"features": f"patch:{SIDE}", "imputer": "mean", "steps": FEATURES}
+    options = {"features": f"patch:{size.side}", "imputer": "mean", "steps": FEATURES}
     target = pellucid.Margin(labels[label])
     works = {
         "bare": lambda: bare(module, inputs.row, inputs.regions, torch.from_numpy(values), label),
         "morf": lambda: float(pellucid.metrics.morf(model, picture, values, target=target, **options)[0]),
         "morf, class to be found": lambda: float(pellucid.metrics.morf(model, picture, values, **options)[0]),
-        "srg": lambda: float(pellucid.metrics.srg(model, picture, values, target=target, **options)[0]),
+        "srg (two curves)": lambda: float(pellucid.metrics.srg(model, picture, values, target=target, **options)[0]),
     }
-    interleaved(works, 3)
+    if size.side == 1 and find_spec("quantus"):
+        works["Quantus PixelFlipping"] = peer(module, inputs.row, values, label)
+    interleaved(works, 5)
     times, results = interleaved(works, rounds)
     found = {name: {"ratio": ratio(times[name], times["bare"]), "cpu": times[name]["cpu"]["median"]} for name in works}
+    for work in found.values():
+        del work["ratio"]["values"]
     return {
-        "widths": widths,
+        "size": size._asdict(),
         "parameters": sum(each.numel() for each in module.parameters()),
         "difference": abs(results["morf"] - results["bare"]),
-        "value": results["bare"],
         "works": found,
     }
+
+
+def page(found):
+    """The results as a table."""
+    lines = [
+        "# What a removal metric costs",
+        "",
+        "Written by `python benchmarks/bench_metrics.py` from `benchmarks/results/metrics.json`; edit neither.",
+        "",
+        "One removal curve over 64 features of one picture, all 64 steps (65 rows), as a user calls it: encoding,",
+        "features, game, score and fingerprint included. *Bare* ranks once, builds all masked inputs in one tensor and",
+        f"makes one forward pass. CPU time of one thread, {found['cpu']}, {found['rounds']} rounds in turn; ratios",
+        f"are medians with least and most. Values differ by {max(each['difference'] for each in found['sizes']):.0e}.",
+        "",
+        "| picture | network | work | CPU ms | times bare |",
+        "|---|---|---|--:|--:|",
+    ]
+    for each in found["sizes"]:
+        size = Size(**each["size"])
+        for name, work in each["works"].items():
+            low, middle, high = (work["ratio"][name] for name in ("min", "median", "max"))
+            network = f"CNN {'-'.join(map(str, size.widths))}, {each['parameters']:,} parameters"
+            cells = [f"{size.pixels} x {size.pixels}", network, name, f"{1e3 * work['cpu']:.2f}"]
+            lines.append(f"| {' | '.join(cells)} | {middle:.2f} ({low:.2f} to {high:.2f}) |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds; nothing is written")
     quick = parser.parse_args().quick
-    rounds = 3 if quick else 40
-    found = [measured(widths, rounds) for widths in ([8, 16], [16, 32, 64], [32, 64, 128])]
-    for each in found:
-        print(f"\nsmall CNN {each['widths']}, {each['parameters']} parameters; values differ by {each['difference']:.1e}")
-        for name, work in each["works"].items():
-            spread = work["ratio"]
-            print(f"  {name:24} {1e3 * work['cpu']:8.2f} ms CPU   {spread['median']:.2f} x", end="")
-            print(f"  ({spread['min']:.2f} to {spread['max']:.2f})")
+    rounds = 5 if quick else 60
+    found = {"rounds": rounds, "cpu": cpu(), "sizes": [measured(size, rounds) for size in SIZES]}
+    print(page(found))
     if not quick:
-        for each in found:
-            for work in each["works"].values():
-                del work["ratio"]["values"]
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        PAGE.write_text(page(found), "utf-8")
+
+
+def cpu() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def integrated_gradients(setting: Setting, steps: int, tokens: int, batch: int |
     Captum leaves tokens out by their kind; its mask is set here by position, so that both change the same ones.
     """
     model = setting.model
-    owner = torch.tensor(model.owners(setting.inputs, model.features(setting.inputs, "token")))
+    owner = model.owners(setting.inputs, model.features(setting.inputs, "token"))
     inp = TextTokenInput(setting.rendered(**FIELDS), model.tokenizer, baselines=model.tokenizer.unk_token_id)
     inp.itp_mask = (owner >= 0)[None]
     inp.itp_tensor = inp.inp_tensor[inp.itp_mask][None]

@@ -66,7 +66,7 @@ class Setting:
 
     @property
     def owner(self):
-        return torch.tensor(self.model.owners(self.inputs, self.question.features))
+        return self.model.owners(self.inputs, self.question.features)
 
     @property
     def present(self):

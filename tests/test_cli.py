@@ -521,7 +521,10 @@ def test_a_picture_is_explained():
     document = json.loads(ran.stdout)
     assert len(document["values"][0]) == 49
     assert document["features"][0]["kind"] == "patch"
-    assert "3 strongest of 49" in explain("fashion-cnn", "--image", str(PICTURE), "--method", "occlusion", "--top", "3").stdout
+    assert (
+        "3 strongest of 49"
+        in explain("fashion-cnn", "--image", str(PICTURE), "--method", "occlusion", "--top", "3").stdout
+    )
 
 
 def test_a_table_row_is_explained(tmp_path):

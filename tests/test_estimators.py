@@ -11,13 +11,12 @@ import torch
 from oracles import orders
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.explanation import Feature
-from pellucid.games import FunctionGame
+from pellucid.games import FunctionGame, Question
 from pellucid.games.kernel import PairDesign
 from pellucid.games.permutation import coalitions_needed, exact_owen, owen_rounds
 from pellucid.games.regression import weighted_lasso, weighted_ridge
 from pellucid.games.table import all_coalitions, banzhaf_weights, semivalue, shapley_weights
 from pellucid.methods.banzhaf import Banzhaf
-from pellucid.games import Question
 from pellucid.methods.exact_shapley import ExactShapley
 from pellucid.methods.kernel_shap import KernelShap
 from pellucid.methods.lime import Lime

@@ -11,8 +11,7 @@ import torch
 import pellucid
 from pellucid import Answer, Choice, Margin, Template, Tokens, evidence, explain, explain_batch, write_table
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.games import FunctionGame
-from pellucid.games import Question
+from pellucid.games import FunctionGame, Question
 from pellucid.methods import AbstractMethod, Attribution
 from pellucid.models import CausalLM, load
 from pellucid.ranks import ranks_of, spearman

@@ -9,8 +9,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 import pellucid
 import tiny
 from pellucid import Answer, Logit, Tokens
-from pellucid.methods.adaptive import adaptive_integral
 from pellucid.games.path import Path
+from pellucid.methods.adaptive import adaptive_integral
 from pellucid.methods.integrated_gradients import quadrature
 
 TEXT = "The tumour is large and grows"

@@ -107,7 +107,7 @@ def test_the_parts_cover_the_picture_once(size, channels, kind):
     inputs = model.encode(drawn(*size, channels))
     divided = model.divided(inputs, kind)
     features = model.features(divided, kind)
-    owners = np.array(model.owners(divided, features))
+    owners = model.owners(divided, features).numpy()
     regions = model.drawing(divided)["regions"]
     assert regions.dtype == np.int32
     assert np.array_equal(owners, regions.ravel())

@@ -172,9 +172,9 @@ def test_two_explanations_of_different_targets_are_not_scored_together():
 # Comparing
 
 
-def scores(values, metric="srg [mask]", model="m (1)", metric_class=Srg, comparable=True):
+def scores(values, metric="srg [mask]", model="m (1)", metric_class=Srg, compares_models=True):
     values = torch.tensor(values, dtype=torch.float64)
-    return Scores(metric, "mine", values, metric_class.facts, model, 0, comparable)
+    return Scores(metric, "mine", values, metric_class.facts, model, 0, compares_models)
 
 
 def test_a_comparison_is_what_the_statistics_say():

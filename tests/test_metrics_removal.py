@@ -120,7 +120,7 @@ def test_units_of_the_target(name, target, unit):
     assert asked("morf", case, values, target=target) == pytest.approx(oracle.flipping(f(unit), order, 20), **FLOAT)
     if unit == "logit":
         for metric in ("insertion", "deletion", "comprehensiveness", "sufficiency", "log_odds"):
-            with pytest.raises(InputError, match=r"a logit has no (log-)?probability; explain a Margin or a Token"):
+            with pytest.raises(InputError, match=r"a Logit has no (log-)?probability; explain a Margin or a Token"):
                 asked(metric, case, values, target=target)
         return
     for metric, formula in (("insertion", oracle.filling), ("deletion", oracle.flipping)):

@@ -157,7 +157,13 @@ def test_equal_rows_are_scored_once():
     model = pellucid.load((module, tokenizer))
     inputs = model.encode("yes yes yes yes")
     players = model.features(inputs, "word")
-    game = TextGame(model, players, model.bind(Answer("no"), inputs), make_text_imputer("delete", model, inputs, players), inputs.row)
+    game = TextGame(
+        model,
+        players,
+        model.bind(Answer("no"), inputs),
+        make_text_imputer("delete", model, inputs, players),
+        inputs.row,
+    )
     game.value(np.array([[True, True, False, False], [False, True, True, False]]))
     before = model.meter.snapshot()
     game.value(np.array([[True, True, False, False], [False, True, True, False]]))

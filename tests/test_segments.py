@@ -78,7 +78,7 @@ def test_every_token_of_the_input_is_owned_by_one_token_feature(model, text):
     tokens = model.features(inputs, "token")
     template = [feature for feature in model.features(inputs, "token+template") if feature.role == "template"]
     assert sorted([*(f.index for f in tokens), *(f.index for f in template)]) == list(range(len(inputs.row.ids)))
-    owned = model.owners(inputs, tokens)
+    owned = model.owners(inputs, tokens).tolist()
     assert [number for number in owned if number >= 0] == list(range(len(tokens)))
     # What the template wrote is the same for every text, and the rest decodes to the text.
     before, after = model._before, model._after
@@ -87,7 +87,7 @@ def test_every_token_of_the_input_is_owned_by_one_token_feature(model, text):
     for feature in tokens:
         assert feature.value == inputs.prompt.text[feature.start : feature.end]
     for kind in ("word", "sentence"):
-        for number in model.owners(inputs, model.features(inputs, kind)):
+        for number in model.owners(inputs, model.features(inputs, kind)).tolist():
             assert -1 <= number < len(model.features(inputs, kind))
 
 

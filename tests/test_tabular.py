@@ -47,7 +47,7 @@ def test_a_row_is_standardised_and_one_hot(model):
         ("nodes", "9"),
         ("therapy", "yes"),
     ]
-    assert model.owners(inputs, features) == [0, 1, 1, 1, 2, 3, 3]
+    assert model.owners(inputs, features).tolist() == [0, 1, 1, 1, 2, 3, 3]
 
 
 def test_every_form_of_a_row_is_the_same_row(model):

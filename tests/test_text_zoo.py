@@ -80,7 +80,7 @@ def probabilities(name, texts):
 
 def card(name):
     _, header, text = (ZOO / name / "README.md").read_text("utf-8").split("---\n", 2)
-    return yaml.safe_load(header), text
+    return yaml.safe_load(header), " ".join(text.split())
 
 
 @pytest.mark.parametrize("name", LABELS)

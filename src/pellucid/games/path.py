@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.errors import ModelError
 from pellucid.games.question import Question
 
 # Positions that go through the network at once. With gradients every one keeps its activations of all layers: a token
@@ -21,11 +22,11 @@ class Path:
     def __init__(self, question: Question, baseline: str | None) -> None:
         model = question.model
         owner = model.owners(question.inputs, question.features)
-        offset = next(place for place, number in enumerate(owner) if number >= 0)
+        offset = int((owner >= 0).int().argmax())
         # A decoder's first token has nothing before it to cache, and an encoder looks both ways.
         self.function = model.embedded(question.inputs, question.target, offset)
-        self.meter, self.modality = model.meter, model.modality
-        self.owner = torch.tensor(owner[self.function.offset :], device=model.device)
+        self.meter, self.modality, self.name = model.meter, model.modality, model.name
+        self.owner = owner[self.function.offset :].to(model.device)
         self.players = len(question.features)
         self.input = self.function.embeddings
         chosen = model.baseline(baseline or model.preferred_baseline(), question.inputs)
@@ -50,6 +51,11 @@ class Path:
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             scores = self.function(points)
+        if not scores.requires_grad:
+            raise ModelError(
+                f"{self.name} gives no gradient of its output (a tree, or a network that cuts the graph); use a method "
+                "that perturbs, such as kernel_shap."
+            )
         targets = scores.shape[1]
         found = []
         for target in range(targets):

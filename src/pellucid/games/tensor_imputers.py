@@ -25,10 +25,10 @@ class AbstractTensorImputer(AbstractImputer):
 
     def __init__(self, model: TensorModel, inputs: TensorInputs, features: Sequence[Feature]) -> None:
         self.model, self.inputs = model, inputs
-        owners = torch.tensor(model.owners(inputs, features))
+        owners = model.owners(inputs, features)
         # A position of no feature is always present: it belongs to a column of ones after the last player.
         self._owner = torch.where(owners >= 0, owners, len(features)).view(inputs.row.shape[-2:])
-        self.row = inputs.row.to(model.device, model.dtype)
+        self.row = inputs.row.to(model.like)
 
     def present(self, coalitions: Coalitions) -> Bool[Tensor, "coalition ..."]:
         """For each coalition, whether each place of the tensor is there, of a shape that goes with the tensor's."""

@@ -30,7 +30,7 @@ class _TokenImputer(AbstractTextImputer):
 
     def __init__(self, model: AbstractTextModel, inputs: TextInputs, features: Sequence[Feature]) -> None:
         super().__init__(model, inputs, features)
-        self._owner = np.array(model.owners(inputs, features))
+        self._owner = model.owners(inputs, features).numpy()
 
     def _absent(self, coalitions: Coalitions) -> Bool[np.ndarray, "coalition token"]:
         """For each coalition and token: whether the token belongs to an absent feature."""

@@ -12,6 +12,7 @@ from pellucid.errors import InputError
 from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions, Question
 from pellucid.metrics.functional.inputs import Sign, pooled
+from pellucid.targets import Options
 
 Scale = Literal["target", "probability", "log-probability"]
 """What a curve is drawn in: the unit of the target, or a probability that follows from it."""
@@ -59,6 +60,11 @@ class AbstractMetric(BaseModel):
 
         Draws from ``example.seed`` alone.
         """
+
+    @property
+    def compares_models(self) -> bool:
+        """Whether scores of two models can be compared: not where the best that can be reached differs."""
+        return True
 
     def conditions(self, question: Question) -> tuple[str, ...]:
         """What the score depends on beside the attribution: part of the metric's name."""
@@ -116,17 +122,21 @@ class AbstractGameMetric(AbstractFaithfulness):
 
 
 def outcomes(question: Question, coalitions: Coalitions, scale: Scale) -> Float[np.ndarray, " coalition"]:
-    """What the model says on each coalition, summed over the targets. Raises InputError for a logit's probability."""
+    """What the model says on each coalition, summed over the targets.
+
+    Raises InputError for a probability that does not follow from the target: of a logit, of several options at once.
+    """
     values = question.game.value(coalitions)
     unit = question.target.unit
     if scale == "target":
         return np.asarray(values.sum(1))
     if unit == "log-odds" and values.shape[1] == 1:
         log_p = -np.logaddexp(0, -values[:, 0])
-    elif unit == "log-probability":
+    elif unit == "log-probability" and not isinstance(question.target.target, Options):
         log_p = values.sum(1)
     else:
-        raise InputError(f"a {unit} has no {scale}; explain a Margin or a Token, or choose scale='target'.")
+        kind = type(question.target.target).__name__
+        raise InputError(f"a {kind} has no {scale}; explain a Margin or a Token, or choose scale='target'.")
     return np.asarray(np.exp(log_p) if scale == "probability" else log_p)
 
 

@@ -39,8 +39,9 @@ def _parts(module: nn.Module) -> Iterator[list[nn.Parameter]]:
 def shuffled(module: nn.Module, seed: int, most: int) -> Iterator[Iterator[int]]:
     """Inside, each step of the yielded iterator shuffles further layers from the top down; at most ``most`` steps.
 
-    The entries of each tensor are permuted, which keeps its mean, its norm and its distribution. The last step leaves
-    no layer as it was. Yields how many layers are shuffled. On leaving, every weight is what it was, bit by bit.
+    The entries of each tensor are permuted, which keeps its mean, its norm and its distribution. The last step has been
+    through all layers; a tensor of equal entries stays as it was. Yields how many layers are shuffled. On leaving,
+    every weight is what it was, bit by bit.
     """
     groups = layers(module)[::-1]
     kept = [(weight, weight.detach().clone()) for group in groups for weight in group]

@@ -310,6 +310,10 @@ class Aopc(AbstractFaithfulness):
             raise ValueError(f"the {self.limits} limits are those of all steps; leave steps={self.steps} out")
         return self
 
+    @property
+    def compares_models(self) -> bool:
+        return self.limits is not None
+
     def rows(self, players: int) -> int:
         along = (players if self.steps is None else min(players, self.steps)) + 1
         if self.limits == "exact":

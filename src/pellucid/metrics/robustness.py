@@ -32,7 +32,7 @@ class _Moved(NamedTuple):
 
 class _Robustness(AbstractMetric):
     radius: Annotated[float, Field(gt=0)] = 0.02
-    """Half the side of the box, in standard deviations of the input's embeddings."""
+    """Half the side of the box, in standard deviations of what the network reads."""
     draws: Annotated[int, Field(ge=1)] = 8
     """Moved inputs."""
 

@@ -15,7 +15,6 @@ from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions, Question, ask
 from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example, Explain
 from pellucid.metrics.functional.inputs import checked
-from pellucid.metrics.removal import Aopc
 from pellucid.metrics.statistics import Interval, Significance, paired_difference, wilcoxon, win_rate
 from pellucid.metrics.statistics import bootstrap as bootstrapped
 from pellucid.progress import hidden, progress
@@ -40,8 +39,8 @@ class Scores:
     model: str
     """Name and digest of the model."""
     rows: int
-    """Model evaluations that it asks for, those included that it shares with other metrics and attributions."""
-    comparable: bool = True
+    """Model evaluations that it asks for, shared ones included; of those that ask step by step only the new ones."""
+    compares_models: bool = True
     """Whether the scores of two models can be compared."""
 
     def interval(self, clusters: Sequence[Hashable] | None = None, **options: Any) -> Interval:
@@ -70,7 +69,7 @@ def compare(first: Scores, second: Scores, clusters: Sequence[Hashable] | None =
         raise InputError(
             f"{first.metric!r} and {second.metric!r} are different metrics; compare scores of one of them."
         )
-    if first.model != second.model and not first.comparable:
+    if first.model != second.model and not first.compares_models:
         raise InputError(
             f"{first.metric!r} has other limits on {first.model} than on {second.model}, so its scores on the two do "
             "not compare; use aopc with limits='exact' or limits='beam'."
@@ -127,50 +126,63 @@ def evaluate(
         InputError: lists of different lengths, scores of another length or NaN, a metric that does not fit.
     """
     _require_lengths(raws, {**attributions, "rationales": rationales, "labels": labels})
-    found: dict[tuple[int, str], list[float]] = {(m, name): [] for m in range(len(metrics)) for name in attributions}
-    rows, names = dict.fromkeys(found, 0), [""] * len(metrics)
+    tally = _Tally(metrics, list(attributions))
     with progress("Scoring", len(raws)) as advance, hidden():
         for number, raw in enumerate(raws):
             given = {name: each[number] for name, each in attributions.items()}
             question = _asked(model, raw, [*given.values()], target, features, imputer, background, seed + number)
-            examples = {
-                name: Example(
-                    question=question,
-                    values=_values(name, one, question),
-                    seed=seed + number,
-                    rationale=None if rationales is None else np.asarray(rationales[number], dtype=bool),
-                    label=None if labels is None else labels[number],
-                    explain=(methods or {}).get(name),
-                )
-                for name, one in given.items()
-            }
-            masks = _played(metrics, examples)
-            for place, metric in enumerate(metrics):
-                names[place] = metric.named(question)
-                for name, example in examples.items():
-                    before = model.meter.rows
-                    if isinstance(metric, AbstractGameMetric):
-                        found[place, name].append(metric.judged(example, masks[place, name]))
-                        rows[place, name] += len(set(map(bytes, masks[place, name]))) * question.game.imputer.draws
-                    else:
-                        found[place, name].append(metric.score(example))
-                        rows[place, name] += model.meter.rows - before
+            marks = None if rationales is None else np.asarray(rationales[number], dtype=bool)
+            label = None if labels is None else labels[number]
+            tally.add(
+                {
+                    name: Example(
+                        question, _values(name, one, question), question.seed, marks, label, (methods or {}).get(name)
+                    )
+                    for name, one in given.items()
+                }
+            )
             advance(1)
     fingerprint = model.fingerprint()
-    identity = f"{fingerprint.model} ({fingerprint.weights[:12]})"
-    return [
-        Scores(
-            metric=names[place],
-            of=name,
-            values=torch.tensor(found[place, name], dtype=torch.float64),
-            facts=metric.facts,
-            model=identity,
-            rows=rows[place, name],
-            comparable=not (isinstance(metric, Aopc) and metric.limits is None),
-        )
-        for place, metric in enumerate(metrics)
-        for name in attributions
-    ]
+    return tally.scores(f"{fingerprint.model} ({fingerprint.weights[:12]})")
+
+
+class _Tally:
+    """The scores of every metric and every attribution, as the examples come in."""
+
+    def __init__(self, metrics: Sequence[AbstractMetric], names: Sequence[str]) -> None:
+        self._metrics, self._named = metrics, [""] * len(metrics)
+        self._places = [(place, name) for place in range(len(metrics)) for name in names]
+        self._found: dict[tuple[int, str], list[float]] = {place: [] for place in self._places}
+        self._rows = dict.fromkeys(self._places, 0)
+
+    def add(self, examples: Mapping[str, Example]) -> None:
+        """Score the attributions of one input."""
+        masks = _played(self._metrics, examples)
+        for place, name in self._places:
+            metric, example = self._metrics[place], examples[name]
+            question, before = example.question, example.question.model.meter.rows
+            self._named[place] = metric.named(question)
+            if isinstance(metric, AbstractGameMetric):
+                self._found[place, name].append(metric.judged(example, masks[place, name]))
+                self._rows[place, name] += len(set(map(bytes, masks[place, name]))) * question.game.imputer.draws
+            else:
+                self._found[place, name].append(metric.score(example))
+                self._rows[place, name] += question.model.meter.rows - before
+
+    def scores(self, model: str) -> list[Scores]:
+        """All of them; ``model`` is the model's name and digest."""
+        return [
+            Scores(
+                metric=self._named[place],
+                of=name,
+                values=torch.tensor(self._found[place, name], dtype=torch.float64),
+                facts=self._metrics[place].facts,
+                model=model,
+                rows=self._rows[place, name],
+                compares_models=self._metrics[place].compares_models,
+            )
+            for place, name in self._places
+        ]
 
 
 def _played(metrics: Sequence[AbstractMetric], examples: Mapping[str, Example]) -> dict[tuple[int, str], Coalitions]:
@@ -213,6 +225,7 @@ def _values(name: str, given: Given, question: Question) -> Float[np.ndarray, " 
                 f"{what} explains {given.output_names[0]!r} as {type(given.target).__name__}, and "
                 f"{question.target.output_names[0]!r} as {type(question.target.target).__name__} is asked about."
             )
+        _require_same_features(what, given, question)
         given = given.values.sum(0)
     array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
     if array.ndim != 1:
@@ -223,6 +236,18 @@ def _values(name: str, given: Given, question: Question) -> Float[np.ndarray, " 
             f"{question.unit!r}; score the same features, or say which kind they are with features=."
         )
     return checked(array, what=what)
+
+
+def _require_same_features(what: str, given: Explanation, question: Question) -> None:
+    """Raise InputError where an explanation scores other features than the question has."""
+    drawing = question.model.drawing(question.inputs)
+    if len(given.features) == len(question.features) and (
+        given.feature_names != [feature.label for feature in question.features]
+        or ("regions" in drawing and not np.array_equal(drawing["regions"], np.asarray(given.regions)))
+    ):
+        raise InputError(
+            f"{what} scores other features than the input has; explain the same input, with the same kind of features."
+        )
 
 
 def _require_lengths(raws: Sequence[Any], beside: Mapping[str, Any]) -> None:

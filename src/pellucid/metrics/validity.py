@@ -20,7 +20,7 @@ SIGNIFICANT = 0.01
 """Largest p-value at which one reference row counts as better than another."""
 ROUNDING = 1e-6
 """Two scores are the same if they differ by no more than this share of the larger one."""
-Rows = dict[str, list[Float[np.ndarray, " player"]]]
+Rows = dict[str, list[Float[np.ndarray, " _"]]]
 
 
 class Finding(NamedTuple):
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
     """The numbers, in one sentence."""
 
 
-def references(oracle: Sequence[Float[np.ndarray, " player"]], seed: int = 0) -> Rows:
+def references(oracle: Sequence[Float[np.ndarray, " _"]], seed: int = 0) -> Rows:
     """Attributions to print beside any others: the oracle, noise of the same norm, and the negation of each.
 
     ``oracle``: for each input the best attribution that is known, such as exact Shapley values or a planted mask.
@@ -72,7 +72,7 @@ class ValidityGate:
         self,
         model: Any,
         raws: Sequence[Any],
-        oracle: Sequence[Float[np.ndarray, " player"]],
+        oracle: Sequence[Float[np.ndarray, " _"]],
         *,
         seed: int = 0,
         methods: Mapping[str, Explain] | None = None,

@@ -1,5 +1,6 @@
 """What every model gives: encoding, features, scores, a fingerprint, and a meter of what was spent."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -118,13 +119,19 @@ class AbstractModel(ABC, Generic[InputsT, RowT]):
 
     @property
     def device(self) -> torch.device:
-        """Where the network's parameters live."""
-        return next(self.module.parameters()).device
+        """Where the network's parameters live; the CPU for a network without any."""
+        return self.like.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in."""
-        return next(self.module.parameters()).dtype
+        """What the network computes in; float32 for a network without any numbers of its own."""
+        return self.like.dtype
+
+    @property
+    def like(self) -> Tensor:
+        """Some tensor of the network, to move an input to its device and dtype; empty for a network without any."""
+        held = itertools.chain(self.module.parameters(), self.module.buffers())
+        return next((each for each in held if each.is_floating_point()), torch.empty(0))
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -157,7 +164,7 @@ class AbstractModel(ABC, Generic[InputsT, RowT]):
         return inputs
 
     @abstractmethod
-    def owners(self, inputs: InputsT, features: Sequence[Feature]) -> list[int]:
+    def owners(self, inputs: InputsT, features: Sequence[Feature]) -> Int[Tensor, " seq"]:
         """For each position the index of the feature that it belongs to, or -1."""
 
     def ladder(self, inputs: InputsT, kind: str) -> dict[str, tuple[Feature, ...]]:
@@ -206,7 +213,8 @@ class AbstractModel(ABC, Generic[InputsT, RowT]):
     def nudged(self, inputs: InputsT, radius: float, seed: int) -> AbstractContextManager[InputsT]:
         """Inside, the model reads the input moved by noise; afterwards it is as it was.
 
-        The noise is uniform in [-1, 1], times ``radius``, times the standard deviation of the input's embeddings.
+        The noise is uniform in [-1, 1], times ``radius``, times the deviation of what the network reads: that of the
+        text's embeddings, or 1 for the standardised numbers of a picture or a table row.
         """
 
     @abstractmethod

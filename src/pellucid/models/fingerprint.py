@@ -4,32 +4,33 @@ import hashlib
 import platform
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
 from pellucid._version import __version__
 from pellucid.explanation import Fingerprint
+from pellucid.models.base import AbstractModel
 
 # Hashing half a gigabyte takes half a second; the version counters of the tensors say whether it must be done again.
 _known: WeakKeyDictionary[torch.nn.Module, tuple[tuple[tuple[int, int], ...], str]] = WeakKeyDictionary()
 
 
-def fingerprint(name: str, module: torch.nn.Module, processor: bytes, template: str = "") -> Fingerprint:
+def fingerprint(model: AbstractModel[Any, Any], processor: bytes, template: str = "") -> Fingerprint:
     """The fingerprint of a model.
 
     ``processor`` is the tokenizer, or whatever else turns an input into numbers, as bytes. ``template`` is the chat
     template around a placeholder, as it is rendered.
     """
-    parameter = next(module.parameters())
     return Fingerprint(
-        model=name,
-        weights=_weights(module),
+        model=model.name,
+        weights=_weights(model.module),
         tokenizer=_sha256(processor),
         template=_sha256(template.encode()) if template else "",
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        device=parameter.device.type,
-        attention=str(getattr(getattr(module, "config", None), "_attn_implementation", "") or ""),
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=model.device.type,
+        attention=str(getattr(getattr(model.module, "config", None), "_attn_implementation", "") or ""),
         versions=_versions(),
     )
 

@@ -160,22 +160,23 @@ class ImageClassifier(AbstractTensorClassifier[ImageInputs]):
         sums = torch.zeros(count, inputs.picture.shape[2]).index_add(
             0, regions, torch.from_numpy(inputs.picture).flatten(0, 1).float()
         )
-        colours = (sums / regions.bincount()[:, None]).round().int().tolist()
+        means = (sums / regions.bincount()[:, None]).round().byte()
+        colours = means.expand(-1, 3) if means.shape[1] == 1 else means
         wide = int(inputs.regions[0].max()) + 1
         return tuple(
             Feature(
                 label=f"{number}" if name == "superpixel" else f"{number // wide},{number % wide}",
                 kind=name,
-                value="#" + "".join(f"{shade:02x}" for shade in (colour if len(colour) > 1 else colour * 3)),
+                value=f"#{colour.tobytes().hex()}",
                 index=number,
             )
-            for number, colour in enumerate(colours)
+            for number, colour in enumerate(colours.numpy())
         )
 
-    def owners(self, inputs: ImageInputs, features: Sequence[Feature]) -> list[int]:
+    def owners(self, inputs: ImageInputs, features: Sequence[Feature]) -> Int[Tensor, " seq"]:
         if inputs.regions is None:
             raise InputError("this picture is not divided into features yet; ask for them with 'divided'.")
-        return inputs.regions.flatten().tolist()
+        return inputs.regions.flatten()
 
     def drawing(self, inputs: ImageInputs) -> dict[str, np.ndarray]:
         assert inputs.regions is not None
@@ -231,10 +232,10 @@ class ImageClassifier(AbstractTensorClassifier[ImageInputs]):
         return torch.stack([self.encode(picture).row for picture in pictures])
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype)
+        return tensor.to(self.like)
 
     def fingerprint(self) -> Fingerprint:
-        return fingerprint(self.name, self.module, self.preprocessing.to_bytes() + json.dumps(self.labels).encode())
+        return fingerprint(self, self.preprocessing.to_bytes() + json.dumps(self.labels).encode())
 
 
 def _opened(raw: Any) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.errors import InputError, UnknownNameError
@@ -150,8 +150,8 @@ class Tabular(AbstractTensorClassifier[TabularInputs]):
             for number, (column, value) in enumerate(zip(self.columns, inputs.values, strict=True))
         )
 
-    def owners(self, inputs: TabularInputs, features: Sequence[Feature]) -> list[int]:
-        return self._owners
+    def owners(self, inputs: TabularInputs, features: Sequence[Feature]) -> Int[Tensor, " seq"]:
+        return torch.tensor(self._owners)
 
     # Tensors
 
@@ -185,7 +185,7 @@ class Tabular(AbstractTensorClassifier[TabularInputs]):
         rows = self.background(background)
         drawn = torch.randint(len(rows), (count,), generator=generator)
         described = f"rows drawn from {len(rows)} of the background"
-        return Baseline(self.to_sequence(rows[drawn]).to(self.device, self.dtype), described)
+        return Baseline(self.to_sequence(rows[drawn]).to(self.like), described)
 
     def background(self, given: Sequence[Any] = ()) -> Float[Tensor, "row seq"]:
         """The given background rows, or the model's own, encoded. Raises InputError without any."""
@@ -196,4 +196,4 @@ class Tabular(AbstractTensorClassifier[TabularInputs]):
 
     def fingerprint(self) -> Fingerprint:
         columns = [asdict(column) for column in self.columns]
-        return fingerprint(self.name, self.module, json.dumps([columns, self.labels]).encode())
+        return fingerprint(self, json.dumps([columns, self.labels]).encode())

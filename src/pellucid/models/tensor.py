@@ -53,7 +53,7 @@ class AbstractTensorClassifier(AbstractClassifier[TensorInputsT, Tensor]):
         """One call of the network, the only one there is."""
         with self.evaluating():
             try:
-                out = self.module(batch.to(self.device, self.dtype))
+                out = self.module(batch.to(self.like))
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
@@ -98,9 +98,10 @@ class AbstractTensorClassifier(AbstractClassifier[TensorInputsT, Tensor]):
 
     @contextmanager
     def nudged(self, inputs: TensorInputsT, radius: float, seed: int) -> Iterator[TensorInputsT]:
+        # The network reads numbers that are standardised: over the training data their deviation is 1.
         generator = torch.Generator().manual_seed(seed)
         noise = 2 * torch.rand(inputs.row.shape, generator=generator) - 1
-        yield self.moved(inputs, inputs.row + (radius * inputs.row.float().std(correction=0)) * noise.to(inputs.row))
+        yield self.moved(inputs, inputs.row + radius * noise.to(inputs.row))
 
     def moved(self, inputs: TensorInputsT, row: Tensor) -> TensorInputsT:
         """The same input with another tensor."""
@@ -114,7 +115,7 @@ class _EmbeddedTensor(AbstractEmbedded):
 
     def __init__(self, model: AbstractTensorClassifier[Any], inputs: TensorInputs, target: BoundTarget) -> None:
         self._model, self._inputs, self._target = model, inputs, target
-        self.embeddings = model.to_sequence(inputs.row.to(model.device, model.dtype))
+        self.embeddings = model.to_sequence(inputs.row.to(model.like))
 
     def __call__(self, embeddings: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch target"]:
         logits = self._model.run(self._model.to_tensor(embeddings, self._inputs))

@@ -175,23 +175,12 @@ class AbstractTextModel(AbstractModel[TextInputs, Row]):
         coarser = [*rungs[start:], *(["field"] if inputs.prompt.fields and start < 3 else [])]
         return {rung: self.features(inputs, rung) for rung in coarser}
 
-    def owners(self, inputs: TextInputs, features: Sequence[Feature]) -> list[int]:
+    def owners(self, inputs: TextInputs, features: Sequence[Feature]) -> Int[Tensor, " seq"]:
         """For each token the index of the feature that covers most of its characters, or -1."""
         by_index = {feature.index: number for number, feature in enumerate(features) if feature.index is not None}
         if by_index:
-            return [by_index.get(position, -1) for position in range(len(inputs.spans))]
-        owned = []
-        for span in inputs.spans:
-            best, most = -1, 0
-            for number, feature in enumerate(features) if span else ():
-                assert span is not None
-                assert feature.start is not None
-                assert feature.end is not None
-                shared = min(span[1], feature.end) - max(span[0], feature.start)
-                if shared > most:
-                    best, most = number, shared
-            owned.append(best)
-        return owned
+            return torch.tensor([by_index.get(position, -1) for position in range(len(inputs.spans))])
+        return torch.tensor([_owner(span, features) if span else -1 for span in inputs.spans])
 
     # Tensors
 
@@ -273,11 +262,21 @@ class AbstractTextModel(AbstractModel[TextInputs, Row]):
 
     def fingerprint(self) -> Fingerprint:
         return fingerprint(
-            self.name,
-            self.module,
+            self,
             self.tokenizer.backend_tokenizer.to_str().encode(),
             self._before + _SENTINEL + self._after if self.chat else "",
         )
+
+
+def _owner(span: Span, features: Sequence[Feature]) -> int:
+    best, most = -1, 0
+    for number, feature in enumerate(features):
+        assert feature.start is not None
+        assert feature.end is not None
+        shared = min(span[1], feature.end) - max(span[0], feature.start)
+        if shared > most:
+            best, most = number, shared
+    return best
 
 
 def _tokens(inputs: TextInputs) -> list[Feature]:

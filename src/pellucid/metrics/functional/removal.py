@@ -40,7 +40,9 @@ def steps_of(players: int, steps: int) -> Int[np.ndarray, " point"]:
     """How many players are gone at each point of a curve: an even grid from 0 to ``players``, at most ``steps`` + 1."""
     checked_count(players, 2**31, "the number of features")
     checked_count(steps, 2**31, "the number of steps")
-    return np.unique(np.linspace(0, players, min(players, steps) + 1).round().astype(np.int64))
+    if steps >= players:
+        return np.arange(players + 1)
+    return np.unique(np.linspace(0, players, steps + 1).round().astype(np.int64))
 
 
 def bin_sizes(players: int, bins: Sequence[float] = BINS) -> Int[np.ndarray, " bin"]:
