@@ -9,6 +9,7 @@ import torch
 from oracles import metrics_end_to_end as oracle
 from pellucid import explain, metrics
 from pellucid.errors import InputError
+from pellucid.games import ask
 from pellucid.methods import make_method
 from pellucid.metrics import (
     Aopc,
@@ -16,6 +17,7 @@ from pellucid.metrics import (
     Complexity,
     Comprehensiveness,
     Dummy,
+    Example,
     FaithfulnessCorrelation,
     Insertion,
     Morf,
@@ -235,3 +237,14 @@ def test_aopc_compares_across_models_only_with_limits():
     assert compare(*both(Srg())).left_out == 0
     first, second = table_scores(Aopc()), table_scores(Aopc(), seed=1)
     assert compare(first, second).difference.mean == pytest.approx(float((first.values - second.values).mean()))
+
+
+def test_a_method_and_a_metric_share_one_game():
+    """What the method has asked is not asked again: exact Shapley values know every coalition of the curves."""
+    model = oracle.table().model
+    question = ask(model, ROWS[0], target=Margin("high"))
+    values = make_method("exact_shapley").attribute(question).values.sum(0)
+    before = model.meter.rows
+    shared = Srg().score(Example(question, values))
+    assert model.meter.rows == before
+    assert shared == float(metrics.srg(model, ROWS[0], values, target=Margin("high")))

@@ -30,7 +30,7 @@ from pellucid.metrics.removal import (
 )
 from pellucid.metrics.robustness import MaxSensitivity, RelativeStability
 from pellucid.metrics.scores import Comparison, Scores, compare, evaluate
-from pellucid.metrics.validity import Finding, ValidityGate, references
+from pellucid.metrics.validity import Finding, ValidityGate, normalised_scores, references
 
 morf = MetricFunction(Morf)
 lerf = MetricFunction(Lerf)
@@ -173,6 +173,7 @@ __all__ = [
     "max_sensitivity",
     "morf",
     "mprt",
+    "normalised_scores",
     "pointing_game",
     "random_logit",
     "references",

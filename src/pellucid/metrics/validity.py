@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pellucid.errors import UnknownNameError
 from pellucid.games import Question, ask
 from pellucid.metrics.base import AbstractMetric, Example, Explain
 from pellucid.metrics.scores import Scores, compare, evaluate
@@ -51,7 +52,13 @@ def references(oracle: Sequence[Float[np.ndarray, " _"]], seed: int = 0) -> Rows
 
 
 def normalised_scores(scores: Mapping[str, float], ceiling: str = "oracle", floor: str = "random") -> dict[str, float]:
-    """(score - random) / (ceiling - random) of every row: 0 is chance, 1 the oracle; NaN where both are the same."""
+    """(score - random) / (ceiling - random) of every row: 0 is chance, 1 the oracle; NaN where both are the same.
+
+    Raises UnknownNameError where one of the two rows is not among the scores.
+    """
+    for name in (ceiling, floor):
+        if name not in scores:
+            raise UnknownNameError("row of scores", name, scores)
     return {name: normalised(score, scores[floor], scores[ceiling]) for name, score in scores.items()}
 
 
