@@ -16,6 +16,7 @@ from pellucid.explanation import Check, Checks
 from pellucid.facts import Modality
 from pellucid.games import AbstractGame, Question
 from pellucid.methods import AbstractMethod, Attribution
+from pellucid.metrics.functional import removal as paths
 from pellucid.ranks import spearman
 
 Level = Literal["none", "free", "full"]
@@ -56,7 +57,7 @@ class Removal(NamedTuple):
     @property
     def means(self) -> Float[np.ndarray, " order"]:
         """Mean of each curve."""
-        return np.asarray(np.trapezoid(self.curves, self.removed, axis=1))
+        return np.array([paths.area(each, self.removed) for each in self.curves])
 
 
 def gather(
@@ -213,16 +214,14 @@ def removal(
     at once, so that equal coalitions are scored once. Cost: at most (orders + 1) ``DELETION_STEPS`` + 1 coalitions.
     """
     players, generator = len(ranks), np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(0, players, min(players, DELETION_STEPS) + 1).round().astype(int))
+    sizes = paths.steps_of(players, DELETION_STEPS)
     # An order and its reverse: what one deletes, the other inserts, so that both curves need the same coalitions.
     drawn = [generator.permutation(players) for _ in range((orders + 1) // 2)]
     random_orders = [each for one in drawn for each in (one, one[::-1])][:orders]
-    all_orders = [np.argsort(-ranks, kind="stable"), *random_orders]
-    coalitions = np.full((len(all_orders), len(sizes), players), not insert)
-    for number, order in enumerate(all_orders):
-        for point, size in enumerate(sizes):
-            coalitions[number, point, order[:size]] = insert
-    values = game.value(coalitions.reshape(-1, players)).sum(1)
+    all_orders = [paths.order(ranks, seed), *random_orders]
+    along = paths.inserted if insert else paths.removed
+    coalitions = np.concatenate([along(order, sizes) for order in all_orders])
+    values = game.value(coalitions).sum(1)
     return Removal(sizes / players, values.reshape(len(all_orders), len(sizes)))
 
 

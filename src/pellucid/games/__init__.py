@@ -1,7 +1,8 @@
 """One black-box core for every method and metric that asks the model about parts of an input."""
 
-from pellucid.games.game import AbstractGame, AbstractInputGame, Coalitions, FunctionGame, Values
+from pellucid.games.game import AbstractGame, Coalitions, FunctionGame, Values
 from pellucid.games.imputer import AbstractImputer
+from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.path import Path
 from pellucid.games.question import MOST_PLAYERS, Question, ask, make_game
 from pellucid.games.scoring import PrefixScorer

@@ -2,13 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-if TYPE_CHECKING:
-    from pellucid.games.imputer import AbstractImputer
 
 Coalitions = Bool[np.ndarray, "coalition player"]
 Values = Float[np.ndarray, "coalition target"]
@@ -55,18 +51,6 @@ class AbstractGame(ABC):
     @abstractmethod
     def _play(self, coalitions: Coalitions) -> Values:
         """Score distinct, not yet known coalitions."""
-
-
-class AbstractInputGame(AbstractGame):
-    """The game of one input of a model."""
-
-    def __init__(self, players: int, imputer: "AbstractImputer") -> None:
-        super().__init__(players)
-        self.imputer = imputer
-
-    def self_test(self) -> float | None:
-        """How far the game's way of scoring is from the plain one on the full input; None where they are the same."""
-        return None
 
 
 class FunctionGame(AbstractGame):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pellucid.errors import InputError
 from pellucid.explanation import Feature
-from pellucid.games.game import AbstractInputGame
+from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.tensor import TensorGame
 from pellucid.games.tensor_imputers import make_tensor_imputer
 from pellucid.games.text import TextGame

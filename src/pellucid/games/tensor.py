@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.explanation import Feature
-from pellucid.games.game import AbstractInputGame, Coalitions, Values
+from pellucid.games.game import Coalitions, Values
+from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.tensor_imputers import AbstractTensorImputer
 from pellucid.models import AbstractTensorClassifier, BoundTarget
 from pellucid.progress import progress

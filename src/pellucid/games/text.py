@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pellucid.explanation import Feature
-from pellucid.games.game import AbstractInputGame, Coalitions, Values
+from pellucid.games.game import Coalitions, Values
+from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.scoring import PrefixScorer, scorer_for
 from pellucid.games.text_imputers import AbstractTextImputer
 from pellucid.models import AbstractTextModel, BoundTarget, Row
