@@ -8,7 +8,7 @@ import torch
 
 from pellucid.errors import InputError
 from pellucid.facts import MetricFacts
-from pellucid.metrics import AbstractMetric, Srg, all_metrics, make_metric, references
+from pellucid.metrics import AbstractMetric, MaxSensitivity, Mprt, Srg, all_metrics, make_metric, references
 from pellucid.metrics.base import explainer
 from pellucid.metrics.validity import normalised_scores
 from pellucid.testing import ConformanceError, check_metric, metric_gate
@@ -133,7 +133,7 @@ class Undefined(Honest):
 class OffCentre(Honest):
     """Says that chance is 0, and is not."""
 
-    facts = facts(chance="0")
+    facts = facts(chance="0", centred=True)
 
     def score(self, example):
         return 0.5 + super().score(example) / 2
@@ -214,8 +214,67 @@ def test_metrics_of_methods_that_are_broken_fail_by_name():
     findings = {each.name: each.passed for each in metric_gate.__wrapped__().check(Forgetful())}
     assert not findings["the model is left as it was"]
     findings = {each.name: each.passed for each in metric_gate().check(Deaf())}
-    assert not findings["it tells a blind method from one that looks at the model"]
+    assert not findings["seeing beats blind"]
     assert findings["the model is left as it was"]
+
+
+class WrongWayRound(Forgetful):
+    """Randomisation with the wrong direction declared."""
+
+    facts = facts(needs=("method",), family="randomisation", higher_is_better=True)
+
+    def score(self, example):
+        return Mprt(steps=2).score(example)
+
+
+class Negated(Forgetful):
+    """Randomisation with the sign of the similarity turned round."""
+
+    def score(self, example):
+        return -Mprt(steps=2).score(example)
+
+
+class GrowsWithTheScores(Forgetful):
+    """Robustness that is not relative, and says it is."""
+
+    facts = facts(needs=("method",), family="robustness", higher_is_better=False, range=(0.0, math.inf))
+
+    def rows(self, players):
+        return 6
+
+    def score(self, example):
+        return MaxSensitivity(draws=2).score(example) * float(np.linalg.norm(example.values))
+
+
+class LooksAtTheScoresAlone(GrowsWithTheScores):
+    """Robustness without moving anything."""
+
+    def score(self, example):
+        return float(np.ptp(example.values) / np.linalg.norm(example.values))
+
+
+class Wasteful(GrowsWithTheScores):
+    """Robustness that asks the model more than it says."""
+
+    def score(self, example):
+        for _ in range(9):
+            example.question.model.predicted(example.question.inputs)
+        return MaxSensitivity(draws=2).score(example)
+
+
+@pytest.mark.parametrize(
+    ("metric", "finding"),
+    [
+        (WrongWayRound, "seeing beats blind"),
+        (Negated, "seeing beats blind"),
+        (GrowsWithTheScores, "positive scaling of method and scores changes nothing"),
+        (LooksAtTheScoresAlone, "a constant map scores 0 and one that looks at the model more"),
+        (Wasteful, "no wasted model call"),
+    ],
+)
+def test_a_metric_of_methods_that_is_broken_fails_by_name(metric, finding):
+    findings = {each.name: each for each in metric_gate().check(metric())}
+    assert not findings[finding].passed, findings[finding].detail
 
 
 def test_references():

@@ -44,11 +44,11 @@ def drawn(count, players, seed=0):
         ([1.0] * 5, "has 5 scores and the input 4 features"),
         ([1.0, 2.0, math.nan, 4.0], "the attribution holds nan at position 2; every number must be finite"),
         ([1.0, math.inf, 3.0, 4.0], "holds inf at position 1"),
-        ([], "no flat list of its scores"),
+        ([], "one input was given, with values"),
         (np.array([]), "has 0 scores"),
-        (np.ones((2, 4)), "no flat list of its scores"),
-        (torch.ones(1, 4), "no flat list of its scores"),
-        ([[1.0, 2.0, 3.0, 4.0]], "no flat list of its scores"),
+        (np.ones((2, 4)), "one input was given, with values"),
+        (torch.ones(1, 4), "one input was given, with values"),
+        ([[1.0, 2.0, 3.0, 4.0]], "one input was given, with values"),
     ],
 )
 @pytest.mark.parametrize("metric", ["srg", "infidelity", "completeness", "auroc", "complexity"])
@@ -70,7 +70,7 @@ def test_values_that_are_none_are_refused_before_the_model_is_asked(values, mess
         ({"given": drawn(4, 4)}, "'mine' has 4 entries for 3 inputs"),
         ({"rationales": [[True] * 4]}, "'rationales' has 1 entries for 3 inputs"),
         ({"labels": ["low"]}, "'labels' has 1 entries for 3 inputs"),
-        ({"given": [np.ones((2, 4))] * 3}, r"'mine' has shape \[2, 4\]; give one score a feature"),
+        ({"given": [np.ones((2, 4))] * 3}, r"'mine' has shape \[2, 4\]; give one number for each feature"),
         ({"given": [np.ones(4), np.ones(4), np.ones(3)], "raws": ROWS[2:] * 3}, "'mine' has 3 scores"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 from pellucid.errors import InputError, NumericalError
 from pellucid.evidence import Level, gather
 from pellucid.explanation import Cost, Explanation
-from pellucid.games import MOST_PLAYERS, Question, ask
+from pellucid.games import MOST_PLAYERS, Question, ask, require_model
 from pellucid.memory import PeakMemory
 from pellucid.methods import AbstractMethod, make_method
 from pellucid.models import Meter, Model
@@ -123,6 +123,7 @@ def explain(
         InputError: an empty or too long input, an unknown name, a bad setting.
         NumericalError: the model returned NaN.
     """
+    require_model(model)
     chosen, imputer = method_and_imputer(method, baseline, settings)
     facts = chosen.facts
     if model.modality not in facts.modalities:

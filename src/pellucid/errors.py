@@ -44,7 +44,10 @@ class InputError(PellucidError):
         for item in error.errors():
             place = ".".join(str(part) for part in item["loc"])
             given = "" if item["type"] == "missing" else f" (got {_shortened(item['input'])})"
-            parts.append(f"{place}: {item['msg']}{given}" if place else item["msg"])
+            # A sentence of ours should not begin with pydantic's word for it.
+            said = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+            said = said.removeprefix("Value error, ")
+            parts.append(f"{place}: {said}{given}" if place else said)
         return cls(f"{what}: {'; '.join(parts)}.")
 
 

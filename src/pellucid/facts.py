@@ -58,17 +58,19 @@ class MetricFacts:
     higher_is_better: bool | None
     """Which way is good; None for a control, where neither is."""
     range: tuple[float, float]
-    """The lowest and the highest value that can be; infinite where there is no bound."""
+    """The lowest and the highest value that can be with the default settings; infinite where there is no bound."""
     signed: bool
     """Whether an attribution and its negation get different scores (with the default settings)."""
     scale_invariant: bool
-    """Whether multiplying all scores by a positive number changes nothing."""
+    """Whether multiplying all scores, and those that the method gives again, by a positive number changes nothing."""
     needs: tuple[MetricNeed, ...] = ()
     """What it must be given beside the scores: the game of the input, the method, a rationale, the true label."""
     chance: str = ""
     """What a random attribution is expected to get."""
+    centred: bool = False
+    """Whether that is 0 on the average."""
     cost: str = ""
-    """The price in model evaluations for each example, as a formula a person can read."""
+    """The price in model evaluations for each example, times the draws of an imputer that draws."""
     source: str = ""
     """Paper and equation."""
 

@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pellucid.api import explain
-from pellucid.errors import PellucidError
+from pellucid.errors import InputError, PellucidError
 from pellucid.explanation import Explanation
 from pellucid.methods import AbstractMethod, make_method
 from pellucid.metrics import AbstractMetric, ValidityGate, explaining
@@ -100,6 +100,8 @@ def check_metric(metric: AbstractMetric) -> list[str]:
 
     Raises ConformanceError with the first that is broken.
     """
+    if not isinstance(metric, AbstractMetric):
+        raise InputError(f"{metric!r} is no metric; give one with its settings, such as Srg().")
     findings = metric_gate().check(metric)
     for finding in findings:
         if not finding.passed:

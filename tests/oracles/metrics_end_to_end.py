@@ -88,7 +88,8 @@ def text(family, imputer):
     def graded(taken):
         ids = torch.tensor([first, *[token for word in words for token in word], last])
         vectors = module.get_input_embeddings()(ids).detach().clone()
-        blank = module.get_input_embeddings()(torch.tensor(mask)).detach()
+        stands = tokenizer.pad_token_id if imputer == "pad" else mask
+        blank = module.get_input_embeddings()(torch.tensor(stands)).detach()
         for position, place in enumerate(owners):
             if place >= 0:
                 vectors[position] = taken[place] * blank + (1 - taken[place]) * vectors[position]

@@ -4,7 +4,7 @@ from pellucid.games.game import AbstractGame, Coalitions, FunctionGame, Values
 from pellucid.games.imputer import AbstractImputer
 from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.path import Path
-from pellucid.games.question import MOST_PLAYERS, Question, ask, make_game
+from pellucid.games.question import MOST_PLAYERS, Question, ask, make_game, require_model
 from pellucid.games.scoring import PrefixScorer
 from pellucid.games.tensor import TensorGame
 from pellucid.games.tensor_imputers import make_tensor_imputer
@@ -28,4 +28,5 @@ __all__ = [
     "make_game",
     "make_tensor_imputer",
     "make_text_imputer",
+    "require_model",
 ]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pellucid.errors import InputError
 from pellucid.explanation import Feature
 from pellucid.games.input_game import AbstractInputGame
@@ -10,7 +12,14 @@ from pellucid.games.tensor import TensorGame
 from pellucid.games.tensor_imputers import make_tensor_imputer
 from pellucid.games.text import TextGame
 from pellucid.games.text_imputers import make_text_imputer
-from pellucid.models import AbstractInputs, AbstractTensorClassifier, AbstractTextModel, BoundTarget, Model
+from pellucid.models import (
+    AbstractInputs,
+    AbstractModel,
+    AbstractTensorClassifier,
+    AbstractTextModel,
+    BoundTarget,
+    Model,
+)
 from pellucid.targets import AbstractTarget
 
 # Whoever plays a game needs a square of this at the least. A tokenizer that makes one unknown token of any word lets
@@ -76,8 +85,11 @@ def ask(
 
     Raises InputError on a bad input, seed or target or too many features, UnknownNameError on an unknown name.
     """
-    if seed < 0:
-        raise InputError(f"a seed is 0 or more, not {seed}.")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"a seed is a whole number from 0 on, not {seed!r}.")
+    require_model(model)
+    if target is not None and not isinstance(target, AbstractTarget):
+        raise InputError(f"{target!r} is no target; write it as one, such as pellucid.Margin({str(target)[:40]!r}).")
     inputs = model.encode(raw)
     kind = features or model.default_kind(inputs)
     inputs = model.divided(inputs, kind)
@@ -90,6 +102,12 @@ def ask(
     bound = model.bind(target, inputs)
     game = make_game(model, inputs, players, bound, imputer, background, seed)
     return Question(model, inputs, players, model.ladder(inputs, kind), bound, game, seed, background)
+
+
+def require_model(model: object) -> None:
+    """Raise InputError for what cannot be asked, such as the name of a model."""
+    if not isinstance(model, AbstractModel):
+        raise InputError(f"{model!r} is no model that can be asked; pellucid.load makes one of a name or a folder.")
 
 
 def make_game(

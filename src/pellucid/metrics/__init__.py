@@ -11,8 +11,8 @@ from typing import Any
 
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.metrics.axioms import Completeness, Dummy, Symmetry
-from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example, Explain
-from pellucid.metrics.calls import MetricFunction, explaining
+from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example, Explain, explaining
+from pellucid.metrics.calls import MetricFunction
 from pellucid.metrics.complexity import Complexity, Sparseness
 from pellucid.metrics.correlation import FaithfulnessCorrelation, Infidelity, SensitivityN
 from pellucid.metrics.plausibility import Auprc, Auroc, IouF1, PointingGame, RelevanceMass, RelevanceRank, TokenF1

@@ -80,7 +80,7 @@ class Dummy(AbstractGameMetric):
         signed=False,
         scale_invariant=True,
         needs=("game",),
-        chance="near 1",
+        chance="above 0, less with more features",
         cost="contexts (n + 1)",
         source="Sundararajan et al. 2017, section 3; Nguyen and Martinez 2020",
     )
@@ -121,7 +121,7 @@ class Symmetry(AbstractFaithfulness):
         signed=False,
         scale_invariant=True,
         needs=("game",),
-        chance="near 1",
+        chance="above 0, less with more features",
         cost="2 n + 2 contexts pairs",
         source="Shapley 1953, axiom 1; Sundararajan et al. 2017, section 3",
     )

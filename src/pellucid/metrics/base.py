@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, final
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,7 +17,7 @@ from pellucid.targets import Options
 Scale = Literal["target", "probability", "log-probability"]
 """What a curve is drawn in: the unit of the target, or a probability that follows from it."""
 Explain = Callable[[Question], Float[np.ndarray, " player"]]
-"""An attribution method, as a function from a question to one score a feature."""
+"""An attribution method, as a function from a question to one score for each feature."""
 
 
 class Example(NamedTuple):
@@ -26,7 +26,7 @@ class Example(NamedTuple):
     question: Question
     """The model, the input, its features and the target."""
     values: Float[np.ndarray, " player"]
-    """The attribution, one score a feature."""
+    """The attribution, one score for each feature."""
     seed: int = 0
     """Seed of ties and of everything that the metric draws."""
     rationale: Bool[np.ndarray, " player"] | None = None
@@ -52,7 +52,10 @@ class AbstractMetric(BaseModel):
 
     @abstractmethod
     def rows(self, players: int) -> int:
-        """The most model evaluations that one example with so many features will spend (runs of a method apart)."""
+        """The most model evaluations that one example with so many features will spend.
+
+        Times the draws of an imputer that draws; the runs of a method are not counted.
+        """
 
     @abstractmethod
     def score(self, example: Example) -> float:
@@ -152,10 +155,35 @@ def explainer(example: Example, metric: AbstractMetric) -> Explain:
 def rationale(example: Example, metric: AbstractMetric) -> Bool[np.ndarray, " player"]:
     """The rationale of an example. Raises InputError where none was given, or one of another length."""
     if example.rationale is None:
-        raise InputError(f"{metric.facts.name} compares with a rationale; give it as rationale=, a mark a feature.")
+        raise InputError(f"{metric.facts.name} needs a rationale; give it as rationale=, one mark for each feature.")
     if example.rationale.shape != example.values.shape:
         raise InputError(
             f"the rationale has {example.rationale.size} marks and the input {example.values.size} features of kind "
-            f"{example.question.unit!r}; give one mark a feature."
+            f"{example.question.unit!r}; give one mark for each feature."
         )
     return example.rationale
+
+
+@runtime_checkable
+class Attributing(Protocol):
+    """An attribution method; those of ``pellucid.methods`` are."""
+
+    def attribute(self, question: Question) -> Any:
+        """Score every feature of a question."""
+
+
+def explaining(method: Attributing | Explain) -> Explain:
+    """A method as a function from a question to one score for each feature; a function stays one.
+
+    Raises InputError for anything else, such as a method's name or its class.
+    """
+    if isinstance(method, type) or not (isinstance(method, Attributing) or callable(method)):
+        raise InputError(f"method is {method!r}; give the method itself, as pellucid.methods.make_method makes it.")
+    if not isinstance(method, Attributing):
+        return method
+
+    def explain(question: Question) -> Float[np.ndarray, " player"]:
+        values: Float[np.ndarray, " player"] = method.attribute(question).values.sum(0)
+        return values
+
+    return explain

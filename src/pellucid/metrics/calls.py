@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, Signature
 from numbers import Real
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
-from pellucid.games import Question
-from pellucid.metrics.base import AbstractMetric, Explain
+from pellucid.metrics.base import AbstractMetric, Attributing, Explain
 from pellucid.metrics.scores import Given, evaluate
 from pellucid.targets import AbstractTarget
 
@@ -21,7 +20,7 @@ _HOW_TO_CALL = """
 Args:
     model: what ``load`` gave.
     raw: the input, or a list of inputs.
-    values: its attribution, one score a feature (or an Explanation); for a list of inputs a list of them.
+    values: its attribution, one score for each feature (or an Explanation); for a list of inputs a list of them.
     target: what was explained; None: as the explanation says, or the model's default.
     features: the kind of feature; None: the model's default.
     imputer: what stands in for an absent feature; None: mask for a text where the model has a mask token, otherwise as
@@ -39,14 +38,6 @@ Returns:
 Raises:
     InputError: scores of another length or NaN; a metric that does not fit; a bad setting.
 """
-
-
-@runtime_checkable
-class Attributing(Protocol):
-    """An attribution method; those of ``pellucid.methods`` are."""
-
-    def attribute(self, question: Question) -> Any:
-        """Score every feature of a question."""
 
 
 class MetricFunction:
@@ -80,13 +71,17 @@ class MetricFunction:
         seed: int = 0,
         rationale: Any = None,
         label: str | Sequence[str] | None = None,
-        method: Attributing | None = None,
+        method: Attributing | Explain | None = None,
         **settings: Any,
     ) -> Float[Tensor, " example"]:
         """See the metric's own description."""
         single = _is_single(values)
         if not single and isinstance(raw, str | Mapping):
-            raise InputError("there is one input and no flat list of its scores; give one score a feature.")
+            shape = list(values.shape) if isinstance(values, np.ndarray | Tensor) else type(values).__name__
+            raise InputError(
+                f"one input was given, with values {shape}; give the Explanation itself, or one number for "
+                "each feature, such as explanation.values.sum(0)."
+            )
         one = (lambda each: None if each is None else [each]) if single else (lambda each: each)
         (found,) = evaluate(
             model,
@@ -100,7 +95,7 @@ class MetricFunction:
             seed=seed,
             rationales=one(rationale),
             labels=one(label),
-            methods={} if method is None else {"": explaining(method)},
+            methods={} if method is None else {"": method},
         )
         return found.values
 
@@ -112,15 +107,3 @@ def _is_single(values: Any) -> bool:
     if isinstance(values, np.ndarray | Tensor):
         return values.ndim == 1
     return bool(values) and all(isinstance(each, Real) for each in values)
-
-
-def explaining(method: Attributing) -> Explain:
-    """A method as a function from a question to one score a feature, summed over the targets."""
-    if isinstance(method, type) or not isinstance(method, Attributing):
-        raise InputError(f"method is {method!r}; give the method itself, as pellucid.methods.make_method makes it.")
-
-    def explain(question: Question) -> Float[np.ndarray, " player"]:
-        values: Float[np.ndarray, " player"] = method.attribute(question).values.sum(0)
-        return values
-
-    return explain

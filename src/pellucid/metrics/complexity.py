@@ -19,7 +19,7 @@ class Sparseness(AbstractMetric):
         range=(0.0, 1.0),
         signed=False,
         scale_invariant=True,
-        chance="0.5 for uniform sizes",
+        chance="about 0.4 for normal noise",
         cost="0",
         source="Chalasani et al. 2020",
     )

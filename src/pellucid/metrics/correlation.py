@@ -1,13 +1,14 @@
 """Faithfulness as agreement with what the removal, whole or in part, of random features costs."""
 
 import math
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, final
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
 
+from pellucid.errors import InputError
 from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions, Path, Question
 from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example
@@ -43,6 +44,7 @@ class FaithfulnessCorrelation(AbstractGameMetric):
         scale_invariant=True,
         needs=("game",),
         chance="0",
+        centred=True,
         cost="subsets + 1",
         source="Bhatt et al. 2020, def. 3",
     )
@@ -82,6 +84,7 @@ class SensitivityN(AbstractGameMetric):
         scale_invariant=True,
         needs=("game",),
         chance="0",
+        centred=True,
         cost="sizes * subsets + 1",
         source="Ancona et al. 2018, section 4",
     )
@@ -118,8 +121,9 @@ class SensitivityN(AbstractGameMetric):
 class Infidelity(AbstractMetric):
     """Mean of (I a - (f(x) - f(x - I)))^2 over random perturbations I [yeh2019, def. 2.1]. Low is good.
 
-    I takes a share of each feature's presence away: ``graded``, uniform in [0, 1], on the straight line from the
-    baseline to the input in the network's own embeddings. Scores are contributions, in the unit of the target, so that
+    I takes a share of each feature's presence away, uniform in [0, 1], on the straight line from the baseline to the
+    input in the network's own embeddings. The baseline is what the imputer puts there; one that cannot be reached by
+    degrees, such as deletion, is refused. Scores are contributions, in the unit of the target, so that
     I a is what they predict. Without ``optimal_scale`` it depends on the scale of the scores, as the paper has it.
     """
 
@@ -128,11 +132,9 @@ class Infidelity(AbstractMetric):
     draws: Count = 64
     """Perturbations drawn."""
     baseline: str | None = None
-    """What stands for an absent position; None: the mean, or for a text the mask, padding or end-of-text token."""
+    """What stands for an absent position; None: what the imputer puts there."""
     optimal_scale: bool = False
     """First multiply the scores by the factor that makes them fit best, for methods that promise only a ranking."""
-    perturbation: Literal["graded"] = "graded"
-    """How a feature is taken away."""
     facts: ClassVar[MetricFacts] = MetricFacts(
         name="infidelity",
         title="Infidelity",
@@ -141,7 +143,6 @@ class Infidelity(AbstractMetric):
         range=(0.0, math.inf),
         signed=True,
         scale_invariant=False,
-        needs=("game",),
         chance="that of noise as large",
         cost="draws + 1",
         source="Yeh et al. 2019, def. 2.1",
@@ -151,12 +152,22 @@ class Infidelity(AbstractMetric):
         return self.draws + 1
 
     def conditions(self, question: Question) -> tuple[str, ...]:
-        named = self.baseline or question.model.preferred_baseline()
-        return (f"graded to {named}", question.unit, question.target.unit)
+        return (f"graded to {self._baseline(question)}", question.unit, question.target.unit)
+
+    def _baseline(self, question: Question) -> str:
+        name = self.baseline or question.game.imputer.name
+        try:
+            question.model.baseline(name, question.inputs)
+        except InputError:
+            raise InputError(
+                f"infidelity takes features away by degrees, and {name!r} is all or nothing; give baseline=, such as "
+                f"{question.model.preferred_baseline()!r}."
+            ) from None
+        return name
 
     def score(self, example: Example) -> float:
         values = pooled(example.values, self.sign)
-        path = Path(example.question, self.baseline)
+        path = Path(example.question, self._baseline(example.question))
         generator = torch.Generator().manual_seed(example.seed)
         taken = torch.rand((self.draws, path.players), generator=generator)
         place = path.owner.cpu().clamp(min=0)

@@ -23,7 +23,15 @@ Steps = Annotated[int, Field(ge=1)]
 NO_BOUND = (-math.inf, math.inf)
 
 
-class _Curve(AbstractGameMetric):
+class _Removal(AbstractGameMetric):
+    """A metric whose best and worst value differ from model to model [edin2025]."""
+
+    @property
+    def compares_models(self) -> bool:
+        return False
+
+
+class _Curve(_Removal):
     """A metric over one curve from the whole input to the empty one, or back."""
 
     steps: Steps = 20
@@ -92,7 +100,7 @@ class Lerf(_Curve):
 
 
 @final
-class Srg(AbstractGameMetric):
+class Srg(_Removal):
     """Symmetric relevance gain, area(LeRF) - area(MoRF) [blucher2024]. High is good, 0 is chance.
 
     The best default: it depends on the imputer less than either curve, and the inverted attribution gets exactly the
@@ -111,6 +119,7 @@ class Srg(AbstractGameMetric):
         scale_invariant=True,
         needs=("game",),
         chance="0",
+        centred=True,
         cost="2 steps",
         source="Blücher et al. 2024",
     )
@@ -131,7 +140,7 @@ class Srg(AbstractGameMetric):
         return removal.srg(lerf, morf, sizes / len(values))
 
 
-class _Bins(AbstractGameMetric):
+class _Bins(_Removal):
     """A metric over the bins of ERASER. The first coalition is the whole input."""
 
     scale: Scale = "probability"

@@ -4,6 +4,7 @@ A constant map is perfectly robust: read these beside a metric of faithfulness. 
 input's embeddings (its pixels, its columns), never on token ids.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal, NamedTuple, final
@@ -40,6 +41,14 @@ class _Robustness(AbstractMetric):
         # The prediction on the input itself and on every moved one.
         return 2 * (self.draws + 1)
 
+    @final
+    def score(self, example: Example) -> float:
+        return self.detail(example).value
+
+    @abstractmethod
+    def detail(self, example: Example) -> robustness.Robustness:
+        """The score, and the share of the moved inputs that changed the prediction and were left out."""
+
     def moved(self, example: Example, seen: Literal["input", "representation", "output"]) -> _Moved:
         """Explain the moved inputs, and look at how the input, a representation or the output moves with them."""
         explain, question = explainer(example, self), example.question
@@ -65,7 +74,7 @@ class MaxSensitivity(_Robustness):
         family="robustness",
         higher_is_better=False,
         range=(0.0, np.inf),
-        signed=False,
+        signed=True,
         scale_invariant=True,
         needs=("method",),
         chance="0 for a constant map",
@@ -73,9 +82,9 @@ class MaxSensitivity(_Robustness):
         source="Yeh et al. 2019, def. 4.1",
     )
 
-    def score(self, example: Example) -> float:
+    def detail(self, example: Example) -> robustness.Robustness:
         found = self.moved(example, "input")
-        return robustness.max_sensitivity(example.values, found.values, found.same_prediction).value
+        return robustness.max_sensitivity(example.values, found.values, found.same_prediction)
 
 
 @final
@@ -93,7 +102,7 @@ class RelativeStability(_Robustness):
         family="robustness",
         higher_is_better=False,
         range=(0.0, np.inf),
-        signed=False,
+        signed=True,
         scale_invariant=True,
         needs=("method",),
         chance="0 for a constant map",
@@ -101,11 +110,11 @@ class RelativeStability(_Robustness):
         source="Agarwal et al. 2022, eq. 2, 3 and 5",
     )
 
-    def score(self, example: Example) -> float:
+    def detail(self, example: Example) -> robustness.Robustness:
         found = self.moved(example, self.of)
         return robustness.relative_stability(
             example.values, found.values, found.origin, found.moved, found.same_prediction
-        ).value
+        )
 
 
 def _seen(question: Question, what: Literal["input", "representation", "output"]) -> Float[np.ndarray, " dim"]:

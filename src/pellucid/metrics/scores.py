@@ -13,7 +13,7 @@ from pellucid.errors import InputError
 from pellucid.explanation import Explanation
 from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions, Question, ask
-from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example, Explain
+from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Attributing, Example, Explain, explaining
 from pellucid.metrics.functional.inputs import checked
 from pellucid.metrics.statistics import Interval, Significance, paired_difference, wilcoxon, win_rate
 from pellucid.metrics.statistics import bootstrap as bootstrapped
@@ -21,7 +21,7 @@ from pellucid.progress import hidden, progress
 from pellucid.targets import AbstractTarget
 
 Given = Explanation | np.ndarray | Tensor | Sequence[float]
-"""An attribution of one input: one score a feature, or an explanation, whose targets are then summed."""
+"""An attribution of one input: one score for each feature, or an explanation, whose targets are then summed."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def compare(first: Scores, second: Scores, clusters: Sequence[Hashable] | None =
         )
     if first.model != second.model and not first.compares_models:
         raise InputError(
-            f"{first.metric!r} has other limits on {first.model} than on {second.model}, so its scores on the two do "
-            "not compare; use aopc with limits='exact' or limits='beam'."
+            f"the best that {first.metric!r} can reach differs between {first.model} and {second.model}, so their "
+            "scores do not compare; use aopc with limits='exact' or limits='beam'."
         )
     if len(first.values) != len(second.values):
         raise InputError(f"there are {len(first.values)} and {len(second.values)} scores; give the same examples.")
@@ -101,7 +101,7 @@ def evaluate(
     seed: int = 0,
     rationales: Sequence[Sequence[bool] | Bool[np.ndarray, " _"]] | Bool[np.ndarray, "_ _"] | None = None,
     labels: Sequence[str] | None = None,
-    methods: Mapping[str, Explain] | None = None,
+    methods: Mapping[str, Explain | Attributing] | None = None,
 ) -> list[Scores]:
     """Score every attribution under every metric. For each input all coalitions are played together, each once.
 
@@ -115,7 +115,7 @@ def evaluate(
         imputer: what stands in for an absent feature; None: the one that suits the model.
         background: other inputs, for the imputers that draw.
         seed: seed of ties and of everything that is drawn; each input has the next one.
-        rationales: for the metrics that need them, a mark a feature for each input.
+        rationales: for the metrics that need them, one mark for each feature for each input.
         labels: the true label of each input.
         methods: by the same names, the methods themselves, for the metrics that run them again.
 
@@ -125,18 +125,22 @@ def evaluate(
     Raises:
         InputError: lists of different lengths, scores of another length or NaN, a metric that does not fit.
     """
+    for metric in metrics:
+        if not isinstance(metric, AbstractMetric):
+            raise InputError(f"{metric!r} is no metric; give one with its settings, such as Srg().")
     _require_lengths(raws, {**attributions, "rationales": rationales, "labels": labels})
     tally = _Tally(metrics, list(attributions))
+    explainers = {name: explaining(method) for name, method in (methods or {}).items()}
     with progress("Scoring", len(raws)) as advance, hidden():
         for number, raw in enumerate(raws):
             given = {name: each[number] for name, each in attributions.items()}
             question = _asked(model, raw, [*given.values()], target, features, imputer, background, seed + number)
-            marks = None if rationales is None else np.asarray(rationales[number], dtype=bool)
+            marks = None if rationales is None else _marks(rationales[number])
             label = None if labels is None else labels[number]
             tally.add(
                 {
                     name: Example(
-                        question, _values(name, one, question), question.seed, marks, label, (methods or {}).get(name)
+                        question, _values(name, one, question), question.seed, marks, label, explainers.get(name)
                     )
                     for name, one in given.items()
                 }
@@ -225,17 +229,31 @@ def _values(name: str, given: Given, question: Question) -> Float[np.ndarray, " 
                 f"{what} explains {given.output_names[0]!r} as {type(given.target).__name__}, and "
                 f"{question.target.output_names[0]!r} as {type(question.target.target).__name__} is asked about."
             )
+        if given.fingerprint.weights != question.model.fingerprint().weights:
+            raise InputError(
+                f"{what} explains {given.fingerprint.model}, and {question.model.name} has other weights; give its "
+                ".values.sum(0) to judge it on this model all the same."
+            )
         _require_same_features(what, given, question)
         given = given.values.sum(0)
     array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
     if array.ndim != 1:
-        raise InputError(f"{what} has shape {list(array.shape)}; give one score a feature (sum over targets first).")
+        raise InputError(f"{what} has shape {list(array.shape)}; give one number for each feature (sum over targets).")
     if len(array) != len(question.features):
         raise InputError(
             f"{what} has {len(array)} scores and the input {len(question.features)} features of kind "
             f"{question.unit!r}; score the same features, or say which kind they are with features=."
         )
     return checked(array, what=what)
+
+
+def _marks(rationale: Any) -> Bool[np.ndarray, " player"]:
+    """The rationale as a mask. Raises InputError where it holds anything but marks."""
+    marks = np.asarray(rationale.detach().cpu() if isinstance(rationale, Tensor) else rationale)
+    if marks.dtype != np.bool_ and not (marks.dtype.kind in "iuf" and np.isin(marks, (0, 1)).all()):
+        wrong = next((each for each in marks.ravel().tolist() if each not in (0, 1)), rationale)
+        raise InputError(f"the rationale holds {wrong!r}; give True or False (or 1 or 0) for each feature.")
+    return marks.astype(bool)
 
 
 def _require_same_features(what: str, given: Explanation, question: Question) -> None:

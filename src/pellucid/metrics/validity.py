@@ -14,6 +14,7 @@ from jaxtyping import Float
 from pellucid.errors import UnknownNameError
 from pellucid.games import Question, ask
 from pellucid.metrics.base import AbstractMetric, Example, Explain
+from pellucid.metrics.functional.inputs import checked
 from pellucid.metrics.scores import Scores, compare, evaluate
 from pellucid.metrics.statistics import normalised
 
@@ -41,6 +42,7 @@ def references(oracle: Sequence[Float[np.ndarray, " _"]], seed: int = 0) -> Rows
     ``oracle``: for each input the best attribution that is known, such as exact Shapley values or a planted mask.
     """
     generator = np.random.default_rng(seed)
+    oracle = [checked(each, what="an oracle") for each in oracle]
     drawn = [generator.normal(size=len(each)) for each in oracle]
     noise = [each * (np.linalg.norm(best) / np.linalg.norm(each)) for each, best in zip(drawn, oracle, strict=True)]
     return {
@@ -99,7 +101,9 @@ class ValidityGate:
     def _check_alone(self, metric: AbstractMetric) -> list[Finding]:
         """What it says of the oracle, of noise and of their negations."""
         scores = self._scores(metric, self._rows)
-        found = [_deterministic(scores, self._scores(metric, self._rows)), _in_range(scores), self._frugal(metric)]
+        found = [_deterministic(scores, self._scores(metric, self._rows)), self._frugal(metric)]
+        if "scale" not in metric.model_dump(exclude_defaults=True):
+            found.append(_in_range(scores))
         if metric.facts.scale_invariant:
             scaled = {name: [3.7 * each for each in row] for name, row in self._rows.items()}
             found.append(_alike("positive scaling changes nothing", scores, self._scores(metric, scaled)))
@@ -111,32 +115,56 @@ class ValidityGate:
             found.append(_better(scores, "random", "inverted oracle"))
         if "sign" in type(metric).model_fields:
             found += self._sign(metric)
-        if metric.facts.chance == "0":
+        if metric.facts.centred:
             found.append(_centred(scores["random"]))
         return found
 
     def _check_with_methods(self, metric: AbstractMetric) -> list[Finding]:
-        """Whether it tells a method that looks at the model from one that is blind to it."""
-        rows = {name: [explain(each) for each in self._questions()] for name, explain in (self._methods or {}).items()}
+        """Whether it tells a method that looks at the model from one that is blind to it, and which way."""
+        methods = dict(self._methods or {})
+        rows = {name: [explain(each) for each in self._questions()] for name, explain in methods.items()}
         before = self._model.fingerprint().weights
         scores = self._scores(metric, rows)
         found = [_deterministic(scores, self._scores(metric, rows)), _in_range(scores)]
         kept = self._model.fingerprint().weights == before
-        found.append(
-            Finding("the model is left as it was", kept, "its weights are " + ("" if kept else "not ") + "the same.")
-        )
-        differ = not _same(scores["seeing"], scores["blind"])
-        means = ", ".join(f"{name} {each.values.nanmean():.3f}" for name, each in scores.items())
-        found.append(Finding("it tells a blind method from one that looks at the model", differ, means))
-        return found
+        found.append(Finding("the model is left as it was", kept, f"its weights {'stayed' if kept else 'changed'}."))
+        found.append(self._frugal_beside_the_method(metric, rows["seeing"][0], methods["seeing"]))
+        if metric.facts.scale_invariant:
+            scaled = {name: [3.7 * each for each in row] for name, row in rows.items()}
+            larger = {name: _scaled(explain, 3.7) for name, explain in methods.items()}
+            again = self._scores(metric, scaled, larger)
+            found.append(_alike("positive scaling of method and scores changes nothing", scores, again))
+        if metric.facts.family == "randomisation":
+            return [*found, _better(scores, "seeing", "blind")]
+        means = ", ".join(f"{name} {each.values.nanmean():.3g}" for name, each in scores.items())
+        still = bool((scores["blind"].values == 0).all()) and bool((scores["seeing"].values > 0).all())
+        return [*found, Finding("a constant map scores 0 and one that looks at the model more", still, f"{means}.")]
+
+    def _frugal_beside_the_method(self, metric: AbstractMetric, values: np.ndarray, explain: Explain) -> Finding:
+        """Whether one example costs no more than declared, the method's own runs apart."""
+        question, meter, inside = self._questions()[0], self._model.meter, [0]
+
+        def counted(asked: Question) -> Float[np.ndarray, " player"]:
+            before = meter.rows
+            found = explain(asked)
+            inside[0] += meter.rows - before
+            return found
+
+        before = meter.rows
+        metric.score(Example(question, values, self._seed, explain=counted))
+        spent, declared = meter.rows - before - inside[0], metric.rows(len(question.features))
+        detail = f"one example took {spent} rows beside the method's; declared are {declared}."
+        return Finding("no wasted model call", spent <= declared, detail)
 
     def _questions(self) -> list[Question]:
         known = {name: value for name, value in self._options.items() if name in ("target", "features", "imputer")}
         return [ask(self._model, raw, seed=self._seed + number, **known) for number, raw in enumerate(self._raws)]
 
-    def _scores(self, metric: AbstractMetric, rows: Rows) -> dict[str, Scores]:
+    def _scores(
+        self, metric: AbstractMetric, rows: Rows, methods: Mapping[str, Explain] | None = None
+    ) -> dict[str, Scores]:
         found = evaluate(
-            self._model, self._raws, rows, [metric], seed=self._seed, methods=self._methods, **self._options
+            self._model, self._raws, rows, [metric], seed=self._seed, methods=methods or self._methods, **self._options
         )
         return {each.of: each for each in found}
 
@@ -158,7 +186,7 @@ class ValidityGate:
             spent.append(self._model.meter.rows - before)
         declared, draws = metric.rows(len(question.features)), question.game.imputer.draws
         # A metric of the game knows what it has asked; one of the embeddings' path asks anew.
-        repeats = "game" in metric.facts.needs and question.game.evaluations > 0
+        repeats = "game" in metric.facts.needs
         passed = spent[0] <= declared * draws and not (repeats and spent[1])
         detail = f"one example took {spent[0]} rows, a second time {spent[1]}; declared are {declared}."
         return Finding("no wasted model call", passed, detail)
@@ -175,6 +203,10 @@ class ValidityGate:
 
 def _random_state() -> tuple[object, ...]:
     return str(np.random.get_state()), torch.random.get_rng_state().numpy().tobytes()
+
+
+def _scaled(explain: Explain, factor: float) -> Explain:
+    return lambda question: factor * explain(question)
 
 
 def _deterministic(first: dict[str, Scores], second: dict[str, Scores]) -> Finding:

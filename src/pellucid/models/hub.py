@@ -1,6 +1,7 @@
 """Networks of the transformers library, from a local folder or the hub."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,10 @@ def read_hub(
         module = AUTO[kind].from_pretrained(name, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        close = get_close_matches(name, known, 1)
+        meant = f"did you mean {close[0]!r}? Or " if close else ""
         raise ModelError(
-            f"the model {name!r} could not be loaded ({first}); give a model that loads by name "
+            f"the model {name!r} could not be loaded ({first}); {meant}give a model that loads by name "
             f"({', '.join(known)}), a folder or .gguf file that exists, or a hub id that can be reached."
         ) from error
     return module, processor

@@ -17,7 +17,7 @@ from pellucid.models.adapter import is_adapter, read_adapter
 from pellucid.models.catalogue import NAMES, background_pictures, is_ours, located, read_ours
 from pellucid.models.causal_lm import CausalLM
 from pellucid.models.gguf import read_gguf
-from pellucid.models.hub import AUTO, HubPreprocessing, folder_bytes, kind_of, read_hub
+from pellucid.models.hub import AUTO, ENDINGS, HubPreprocessing, folder_bytes, kind_of, read_hub
 from pellucid.models.image_classifier import AbstractPreprocessing, ImageClassifier
 from pellucid.models.tabular import Tabular
 from pellucid.models.text_classifier import TextClassifier
@@ -94,8 +94,13 @@ def _read(
     chatting: Mapping[str, Any],
 ) -> LoadedModel:
     name, path = str(source), located(str(source))
+    if revision is not None and path.exists():
+        raise InputError(f"{name} is on this machine and has no revisions; leave revision={revision!r} out.")
     if is_ours(path):
-        return _without_chat(read_ours(path, name), chatting)
+        model = read_ours(path, name)
+        if kind is not None and kind != f"{model.modality}-classifier":
+            raise InputError(f"{name} is a classifier of kind {model.modality!r}, not a {kind}; leave kind out.")
+        return _without_chat(model, chatting)
     if path.suffix == ".gguf":
         return _made(*read_gguf(path, dtype), kind, name, chatting)
     if is_adapter(path):
@@ -114,7 +119,7 @@ def _made(
     background: Sequence[Path] = (),
 ) -> LoadedModel:
     """The model around a network. ``processor`` is a tokenizer, a preprocessing, or an image processor of the hub."""
-    kind = kind or kind_of(type(module).__name__)
+    kind = _checked_kind(kind, name, type(module).__name__)
     if kind == "image-classifier":
         preprocessing = processor if isinstance(processor, AbstractPreprocessing) else HubPreprocessing(processor)
         labels = [str(label) for _, label in sorted((module.config.id2label or {}).items())]
@@ -124,6 +129,16 @@ def _made(
         raise InputError(f"{name} is a {kind}, and goes with a tokenizer, not with a {type(processor).__name__}.")
     made = CausalLM if kind == "causal-lm" else TextClassifier
     return made(module, processor, name=name, **chatting)
+
+
+def _checked_kind(kind: str | None, name: str, architecture: str) -> str:
+    """The kind that was asked for, or else that of the class. Raises InputError where the class is another's."""
+    if kind is None:
+        return kind_of(architecture)
+    known = next((found for ending, found in ENDINGS.items() if architecture.endswith(ending)), kind)
+    if known != kind:
+        raise InputError(f"{name} is a {known} ({architecture}), not a {kind}; leave kind out.")
+    return kind
 
 
 def _without_chat(model: ImageClassifier | Tabular, chatting: Mapping[str, Any]) -> ImageClassifier | Tabular:
@@ -148,11 +163,15 @@ def _check_device(device: str) -> None:
 def _quiet() -> Iterator[None]:
     """Silence transformers' own bars, and its remarks on what it falls back to; then give both back."""
     shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hub.setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
+        hub.setLevel(hub_level)
         transformers_logging.set_verbosity(level)
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
