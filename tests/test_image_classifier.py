@@ -234,7 +234,7 @@ def test_kinds_of_features_that_do_not_exist_are_refused(model, kind, message):
         ({"baseline": "median"}, "no baseline is called 'median'.*Known: black, blur, marginal, mean, noisy-linear"),
         ({"baseline": "marginal"}, r"no background pictures.*background=\[\.\.\.\]"),
         ({"baseline": "marginal", "background": [np.zeros((8, 10))]}, "uint8"),
-        ({"seed": -1}, "a seed is 0 or more"),
+        ({"seed": -1}, "a seed is a whole number from 0 on"),
         ({"samples": 3}, "samples"),
     ],
 )

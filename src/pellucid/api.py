@@ -125,23 +125,14 @@ def explain(
     """
     require_model(model)
     chosen, imputer = method_and_imputer(method, baseline, settings)
-    facts = chosen.facts
+    facts, shared = chosen.facts, {"target": target, "features": features, "background": background, "seed": seed}
     if model.modality not in facts.modalities:
         raise InputError(
             f"{facts.name} explains {', '.join(facts.modalities)}, and {model.name} reads {model.modality}."
         )
     most = MOST_PLAYERS if facts.family == "perturbation" else MOST_FEATURES
     with PeakMemory() as memory:
-        asked = Asked.of(
-            model,
-            raw,
-            target=target,
-            features=features,
-            imputer=imputer,
-            background=background,
-            seed=seed,
-            most_features=most,
-        )
+        asked = Asked.of(model, raw, imputer=imputer, most_features=most, **shared)
         return asked.answer(chosen, checks, memory)
 
 

@@ -76,7 +76,9 @@ class AbstractMetric(BaseModel):
     @final
     def named(self, question: Question) -> str:
         """The metric's whole name, such as ``srg [mask, word, log-odds]``: only equal names can be compared."""
-        changed = [f"{name}={value}" for name, value in self.model_dump(exclude_defaults=True, mode="json").items()]
+        # What the conditions say already is not said twice.
+        settings = self.model_dump(exclude_defaults=True, exclude={"scale", "baseline"}, mode="json")
+        changed = [f"{name}={value}" for name, value in settings.items()]
         return f"{self.facts.name} [{', '.join([*self.conditions(question), *changed])}]"
 
 
