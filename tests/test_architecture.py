@@ -23,7 +23,19 @@ LEVELS = [
     {"models"},
     {"execution"},
 ]
-VOCABULARY = {"errors", "facts", "targets", "explanation", "files", "memory", "progress", "ranks", "table", "_version"}
+VOCABULARY = {
+    "errors",
+    "facts",
+    "targets",
+    "explanation",
+    "files",
+    "memory",
+    "progress",
+    "ranks",
+    "settings",
+    "table",
+    "_version",
+}
 SIGHT_OF_VOCABULARY_ONLY = {"report"}
 # The package's own front door re-exports what the api offers, and ``python -m pellucid`` opens the shell.
 DOORS = {"__init__", "__main__"}

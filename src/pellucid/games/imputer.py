@@ -1,7 +1,7 @@
 """What every imputer is, of texts, pictures and tables alike: one way of being absent."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 from pellucid.games.game import Coalitions
 
@@ -9,7 +9,8 @@ from pellucid.games.game import Coalitions
 class AbstractImputer(ABC):
     """One way of being absent, for one input and its features."""
 
-    name: ClassVar[str]
+    name: str
+    """What it is called by."""
     draws: int = 1
     """Rows per coalition, over which the game averages."""
 

@@ -46,11 +46,9 @@ class AbstractTensorImputer(AbstractImputer):
 class Fixed(AbstractTensorImputer):
     """Absent parts take the place's value in one baseline: a mean, a median, a blurred copy."""
 
-    name = "fixed"
-
     def __init__(self, model: TensorModel, inputs: TensorInputs, features: Sequence[Feature], name: str) -> None:
         super().__init__(model, inputs, features)
-        self.name = name  # type: ignore[misc]
+        self.name = name
         baseline = model.baseline(name, inputs)
         self._described = baseline.described
         self._filler = self.as_tensor(baseline.embedding)
@@ -106,7 +104,7 @@ class NoisyLinear(AbstractTensorImputer):
 
     @property
     def description(self) -> str:
-        return f"noisy-linear: weighted mean of the neighbours, noise {NOISE}"
+        return f"noisy-linear: weighted mean of the neighbours (the mean colour where none is left), noise {NOISE}"
 
     def rows(self, coalitions: Coalitions) -> Float[Tensor, "row ..."]:
         present = self.present(coalitions)[:, 0].cpu().numpy()

@@ -7,12 +7,11 @@ from typing import Any, ClassVar, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pellucid.errors import InputError
 from pellucid.explanation import Check
 from pellucid.facts import Facts
 from pellucid.games import AbstractGame, Question
+from pellucid.settings import AbstractSettings
 
 
 class Attribution(NamedTuple):
@@ -34,18 +33,10 @@ class Attribution(NamedTuple):
     """What the run decided for itself, such as the number of samples until a tolerance was met."""
 
 
-class AbstractMethod(BaseModel):
+class AbstractMethod(AbstractSettings):
     """A method: its fields are its settings, ``facts`` says what it is, ``attribute`` runs it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     facts: ClassVar[Facts]
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            known = ", ".join(type(self).model_fields) or "none"
-            raise InputError.from_validation(f"{self.facts.name} (settings: {known})", error) from None
 
     @abstractmethod
     def rows(self, players: int) -> int:

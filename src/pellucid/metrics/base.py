@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, final, runtime_
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pellucid.errors import InputError
 from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions, Question
 from pellucid.metrics.functional.inputs import Sign, pooled
+from pellucid.settings import AbstractSettings
 from pellucid.targets import Options
 
 Scale = Literal["target", "probability", "log-probability"]
@@ -37,18 +37,10 @@ class Example(NamedTuple):
     """The method that made the attribution, for the metrics that run it again."""
 
 
-class AbstractMetric(BaseModel):
+class AbstractMetric(AbstractSettings):
     """A metric: its fields are its settings, ``facts`` says how to read it, ``score`` computes it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     facts: ClassVar[MetricFacts]
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            known = ", ".join(type(self).model_fields) or "none"
-            raise InputError.from_validation(f"{self.facts.name} (settings: {known})", error) from None
 
     @abstractmethod
     def rows(self, players: int) -> int:

@@ -82,11 +82,12 @@ class MetricFunction:
                 f"one input was given, with values {shape}; give the Explanation itself, or one number for "
                 "each feature, such as explanation.values.sum(0)."
             )
+        given: Any = [values] if single else values
         one = (lambda each: None if each is None else [each]) if single else (lambda each: each)
         (found,) = evaluate(
             model,
             [raw] if single else raw,
-            {"": [values] if single else values},  # type: ignore[dict-item,list-item]
+            {"": given},
             [self.metric(**settings)],
             target=target,
             features=features,

