@@ -28,6 +28,8 @@ VOCABULARY = {
     "facts",
     "targets",
     "explanation",
+    "records",
+    "account",
     "files",
     "memory",
     "progress",

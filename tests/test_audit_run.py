@@ -1,5 +1,6 @@
 """The audit from cases to report, on a tiny model that is saved as a folder like any other."""
 
+import html
 import json
 import math
 import re
@@ -13,12 +14,14 @@ import pytest
 import torch
 
 from pellucid import Template, load
+from pellucid.audit.attribution import Attribution
 from pellucid.audit.case import Audited
 from pellucid.audit.config import AuditConfig
 from pellucid.audit.ledger import read_records, verify
 from pellucid.audit.replay import replay
 from pellucid.audit.run import RunFile, run_audit, write_report
 from pellucid.errors import InputError, ModelError, NumericalError, RecordError, UnknownNameError
+from pellucid.methods import all_methods
 from pellucid.targets import Choice
 from pellucid.testing import tiny_model
 
@@ -306,3 +309,26 @@ def test_the_run_file_names_the_settings(config: AuditConfig) -> None:
     assert document["config"]["method"] == "kernel_shap"
     assert document["hardware"]["parameters"] > 0
     assert document["performance"]["cases"] == 4
+
+
+def test_a_method_with_patents_says_so_in_every_record_and_in_the_report(config: AuditConfig) -> None:
+    config = config.with_overrides(method="backtrace", token_method="attnlrp")
+    summary = run_audit(config, keys(config))
+    assert verify(config.out).ok
+    notices = [all_methods()[name].facts.notice for name in ("backtrace", "attnlrp")]
+    for record in read_records(config.out):
+        assert [each.method for each in record.attributions] == ["backtrace", "attnlrp"]
+        assert [each.notice for each in record.attributions] == notices
+        assert record.redact().attributions[0].notice == notices[0]
+    page = summary.report.read_text()
+    for notice in notices:
+        # Once for each case, and once where the method is told.
+        assert page.count(html.escape(notice)) == len(ROWS) + 1
+    assert replay(config.out, keys_folder=keys(config)).ok
+
+
+def test_a_record_from_before_notices_were_kept_still_reads(config: AuditConfig) -> None:
+    run_audit(config, keys(config))
+    document = next(iter(read_records(config.out))).attributions[0].model_dump(mode="json")
+    assert document.pop("notice") == ""
+    assert Attribution.model_validate(document).notice == ""

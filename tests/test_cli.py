@@ -102,7 +102,7 @@ def test_version_and_help_import_nothing_heavy():
 
 
 def test_every_command_has_help_without_anything_heavy():
-    commands = [["explain"], ["methods"], ["audit"]]
+    commands = [["explain"], ["trace"], ["methods"], ["composites"], ["audit"]]
     commands += [["audit", name] for name in ("run", "demo", "verify", "replay", "report", "init")]
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom pellucid.cli import app\n"
@@ -130,6 +130,9 @@ def test_without_a_command_the_help_is_shown():
     ("typed", "offered", "not_offered"),
     [
         ("pellucid explain --method kernel", "kernel_shap", "occlusion"),
+        ("pellucid explain --method attn", "attnlrp", "reslrp"),
+        ("pellucid trace --composite back", "backtrace-contrast", "attnlrp"),
+        ("pellucid composites al", "alpha-beta", "zplus"),
         ("pellucid explain --model smol", "smollm2", "smollm3"),
         ("pellucid explain --features w", "word", "token"),
         ("pellucid audit run --dtype bf", "bfloat16", "float32"),
@@ -154,6 +157,7 @@ def test_completion_can_be_installed():
 def test_what_completion_offers_is_what_there_is():
     built_in = {name for name, method in all_methods().items() if method.__module__.startswith("pellucid.")}
     assert set(options.method_names()) == built_in
+    assert set(options.COMPOSITES) == set(pellucid.composites())
     assert set(options.MODELS) == set(NAMES)
     assert set(options.FEATURES) == {*TEXT_KINDS, *IMAGE_KINDS, "column"}
     assert set(options.DTYPES) == set(DTYPES)
@@ -473,19 +477,8 @@ def test_ending_on_purpose_is_no_failure():
 def test_methods_as_a_table_and_as_json():
     documents = json.loads(run("methods", "--json").stdout)
     assert [document["name"] for document in documents] == list(all_methods())
-    keys = {
-        "name",
-        "title",
-        "family",
-        "modalities",
-        "needs",
-        "signed",
-        "complete",
-        "sampled",
-        "cost",
-        "source",
-        "notice",
-    }
+    keys = {field.name for field in dataclasses.fields(pellucid.Facts)}
+    assert {"class_specific", "conserving", "notice"} < keys
     assert all(set(document) == keys for document in documents)
     shown = run("methods").stdout
     assert all(name in shown for name in all_methods())

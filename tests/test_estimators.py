@@ -10,7 +10,6 @@ import torch
 
 from oracles import orders
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.explanation import Feature
 from pellucid.games import FunctionGame, Question
 from pellucid.games.kernel import PairDesign
 from pellucid.games.permutation import coalitions_needed, exact_owen, owen_rounds
@@ -24,6 +23,7 @@ from pellucid.methods.occlusion import Occlusion
 from pellucid.methods.owen import Owen, feature_tree
 from pellucid.methods.permutation_shapley import PermutationShapley
 from pellucid.methods.sparse_linear import SparseLinear
+from pellucid.records import Feature
 
 TREES = [(0, 1, 2, 3, 4), ((0, 1), (2, 3, 4)), ((0, (1, 2)), 3, (4,)), (((0, 1), (2,)), ((3, 4),)), ((0, 1, 2, 3, 4),)]
 

@@ -14,6 +14,7 @@ import pellucid
 import tiny
 from peers import shap
 from pellucid import Check, Checks, Explanation, Template, Tokens
+from pellucid.account import Entry
 from pellucid.errors import InputError, PellucidError, RecordError
 
 ROOT = Path(__file__).parent.parent
@@ -30,11 +31,34 @@ def explanation():
 
 def same(one, other):
     assert one.model_dump(mode="json") == other.model_dump(mode="json")
-    for name in ("values", "base_values", "full_values", "standard_error"):
+    for name in ("values", "base_values", "full_values", "standard_error", "layer_values"):
         a, b = getattr(one, name), getattr(other, name)
+        if name == "layer_values" and a is None:
+            assert b is None
+            continue
         assert a.dtype == b.dtype == np.float32
         assert a.tobytes() == b.tobytes()
         assert a.shape == b.shape
+
+
+@pytest.fixture(scope="module")
+def traced(explanation):
+    """The same with relevance at three layers and an account of it."""
+    layers = np.random.default_rng(0).normal(size=(2, 3, len(explanation.features))).astype(np.float32)
+    fields = {name: getattr(explanation, name) for name in Explanation.model_fields}
+    account = (
+        Entry.of("linear", "layers.0.mlp", arrived=2.0, handed_on=1.5, absorbed=0.25),
+        Entry(operation="exp", module="", in_=float("inf"), out=0.0, absorbed=0.0, leaked=float("nan")),
+    )
+    return Explanation(
+        **fields
+        | {
+            "layer_values": layers,
+            "layer_names": ("embedding", "layers.0", "layers.1"),
+            "account": account,
+            "notice": "Patented by \u202e<b>someone</b>.",
+        }
+    )
 
 
 @pytest.mark.parametrize("name", ["folder", "file.zip"])
@@ -45,6 +69,55 @@ def test_what_is_saved_is_loaded_bit_by_bit(explanation, tmp_path, name):
     once = sorted(file.read_bytes() for file in path.iterdir()) if path.is_dir() else [b""]
     explanation.save(path)
     assert once == (sorted(file.read_bytes() for file in path.iterdir()) if path.is_dir() else [b""])
+
+
+@pytest.mark.parametrize("name", ["folder", "file.zip"])
+def test_layers_account_and_notice_are_saved_too(traced, tmp_path, name):
+    loaded = Explanation.load(traced.save(tmp_path / name))
+    same(loaded, traced)
+    assert loaded.layer_names == ("embedding", "layers.0", "layers.1")
+    assert loaded.notice == traced.notice
+    assert loaded.account[0] == traced.account[0]
+    assert np.isnan([loaded.account[1].in_, loaded.account[1].leaked]).all()
+
+
+def test_json_holds_layers_and_the_account_under_its_own_words(traced):
+    document = json.loads(json.dumps(traced.to_json(), allow_nan=False))
+    np.testing.assert_array_equal(np.float32(document["layer_values"]), traced.layer_values)
+    assert document["account"] == [
+        {"operation": "linear", "module": "layers.0.mlp", "in": 2.0, "out": 1.5, "absorbed": 0.25, "leaked": 0.25},
+        {"operation": "exp", "module": "", "in": None, "out": 0.0, "absorbed": 0.0, "leaked": None},
+    ]
+    assert document["notice"] == traced.notice
+
+
+def test_layers_go_along_with_the_features(traced):
+    coarse = traced.sum_to("sentence")
+    assert coarse.layer_values.shape == (2, 3, len(coarse.features))
+    assert coarse.layer_values.dtype == np.float32
+    for layer in range(3):
+        alone = traced.model_copy(update={"values": traced.layer_values[:, layer]}).sum_to("sentence")
+        np.testing.assert_allclose(coarse.layer_values[:, layer], alone.values, atol=1e-6)
+    part = traced.keeping([3, 1])
+    np.testing.assert_array_equal(part.layer_values, traced.layer_values[:, :, [3, 1]])
+    np.testing.assert_array_equal(part.values, traced.values[:, [3, 1]])
+    np.testing.assert_array_equal(part.standard_error, traced.standard_error[:, [3, 1]])
+    assert part.features == (traced.features[3], traced.features[1])
+    assert part.account == traced.account
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"layer_values": np.zeros((2, 2, 1), np.float32)}, "layer_values has shape .* 2 targets, 3 layers and"),
+        ({"layer_names": ("one",)}, "layer_values has shape .* 2 targets, 1 layers and"),
+        ({"layer_values": None}, "layer_names names 3 layers, and there are no layer_values"),
+    ],
+)
+def test_layers_of_another_shape_are_refused(traced, change, sentence):
+    fields = {name: getattr(traced, name) for name in Explanation.model_fields}
+    with pytest.raises(ValueError, match=sentence):
+        Explanation(**fields | change)
 
 
 def test_no_standard_error_stays_none(explanation, tmp_path):
@@ -232,7 +305,9 @@ def test_the_published_schemas_are_those_of_the_code():
         assert json.loads(published)["type"] == "object"
 
 
-def test_a_saved_document_has_the_keys_that_the_schema_names(explanation):
+@pytest.mark.parametrize("name", ["explanation", "traced"])
+def test_a_saved_document_has_the_keys_that_the_schema_names(request, name):
+    explanation = request.getfixturevalue(name)
     schema = json.loads((ROOT / "docs" / "schema" / "explanation.schema.json").read_text("utf-8"))
     document = explanation.model_dump(mode="json")
     assert set(document) == set(schema["properties"])

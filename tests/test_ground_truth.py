@@ -33,6 +33,7 @@ from pellucid.ground_truth import (
 )
 from pellucid.ground_truth.blackbox import path_integral, random_network
 from pellucid.ground_truth.forest import BACKGROUND, INPUTS, forest
+from pellucid.ground_truth.reasons import INSIDE
 from pellucid.ground_truth.task import LENGTH, NEGATIVE, NEGATORS, POSITIVE, draw, vocabulary
 from pellucid.ground_truth.trees import reached
 from pellucid.methods import all_methods
@@ -40,6 +41,7 @@ from pellucid.methods import all_methods
 ROOT = Path(__file__).parent.parent
 TRUTHS = {truth.name: truth for truth in all_truths()}
 SHAPLEY = ("exact_shapley", "kernel_shap", "permutation_shapley", "owen")
+RELEVANCE = {name for name, kind in all_methods().items() if kind.facts.family == "relevance"}
 PATHS = ("integrated_gradients", "path_integral", "expected_gradients")
 ENUMERATED = [truth.name for truth in all_truths() if truth.rung in ("G0", "G1", "G2", "G3", "G4")]
 
@@ -313,9 +315,31 @@ def test_the_path_integral_is_taken_only_where_it_is_another_value(verdicts):
 
 def test_every_linear_truth_is_hit_by_everything_but_penalised_fits(verdicts):
     for name in ("linear", "cancellation", "common-shift"):
-        for method in all_methods():
+        for method in set(all_methods()) - RELEVANCE:
             expected = "close" if method in ("lime", "sparse_linear") else "exact"
             assert verdicts[method, name].outcome == expected, (method, name)
+
+
+def test_relevance_without_a_stabiliser_is_the_contribution_where_the_network_is_linear(verdicts):
+    for name in ("linear", "linear-20", "cancellation", "common-shift"):
+        for method in ("lrp-0", "decompx"):
+            assert verdicts[method, name].outcome == "exact", (method, name)
+    for name in ("linear", "linear-20", "common-shift"):
+        for method in ("lrp-epsilon", "cp-lrp", "attnlrp", "reslrp"):
+            assert verdicts[method, name].outcome in ("exact", "close"), (method, name)
+    # Two parts that cancel: nothing arrives where the output is 0 and is held off 0.
+    assert verdicts["lrp-epsilon", "cancellation"].error == pytest.approx(1, abs=1e-6)
+
+
+def test_relevance_finds_planted_words_and_says_where_it_cannot_go(verdicts):
+    for method in RELEVANCE:
+        assert verdicts[method, "planted-rationale"].outcome in ("exact", "close"), method
+        assert verdicts[method, "forest"].reason == "the network has no gradient"
+        idle = [name for name in TRUTHS if verdicts[method, name].outcome == "not applicable" and name != "forest"]
+        for name in idle:
+            assert verdicts[method, name].reason == "there is no rule for 'prod'", (method, name)
+        missed = [verdicts[method, name] for name in TRUTHS if verdicts[method, name].outcome == "wrong"]
+        assert {each.reason for each in missed} == {INSIDE}
 
 
 @pytest.mark.parametrize("name", [name for name, truth in TRUTHS.items() if truth.fails])

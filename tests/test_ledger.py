@@ -35,7 +35,8 @@ from pellucid.audit.record import (
     uuid7,
 )
 from pellucid.errors import InputError, MissingPackageError, RecordError
-from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, Fingerprint
+from pellucid.explanation import Explanation
+from pellucid.records import Check, Checks, Cost, Feature, Fingerprint
 from pellucid.targets import Choice
 
 DIGEST = "ab" * 32

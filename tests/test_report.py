@@ -9,7 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, Fingerprint
+from pellucid.account import Entry
+from pellucid.explanation import Explanation
+from pellucid.records import Check, Checks, Cost, Feature, Fingerprint
 from pellucid.report import (
     Accuracy,
     Agreement,
@@ -133,6 +135,30 @@ def matrix():
     return explained(values, features, names=(" very", " high"), error=np.full(6, 0.031))
 
 
+def traced(texts, names=("high",), layers=("embed", "block.0", "block.1"), account=(), notice="", values=None):
+    """An explanation of tokens with relevance at every layer; the last token is the chat template's."""
+    features = [Feature(label=text, kind="token", value=text) for text in texts]
+    several = len(names) > 1
+    bare = explained(np.zeros((len(names), len(texts))), features, names=names) if several else tokens(texts)
+    shape = (len(names), len(layers), len(bare.features))
+    found = np.random.default_rng(0).normal(size=shape) if values is None else np.asarray(values).reshape(shape)
+    found = found.astype(np.float32)
+    return bare.model_copy(
+        update={
+            "values": found[:, 0],
+            "layer_values": found,
+            "layer_names": tuple(layers),
+            "account": tuple(account),
+            "notice": notice,
+        }
+    )
+
+
+def hostile_trace():
+    rows = [Entry.of(text, text, arrived=2.0, handed_on=1.0, absorbed=0.5) for text in HOSTILE]
+    return traced(HOSTILE, names=tuple(HOSTILE[:3]), layers=HOSTILE[3:8], account=rows, notice=HOSTILE[0])
+
+
 def audit(stored=True, words=("A", " woman"), items=(GOOD,)):
     views = (
         AttributionView.of(fields(items=items), stored=stored, marks={"nodes": "expected", "hair": "decoy"}),
@@ -186,6 +212,7 @@ PAGES = {
     "fragment": lambda: explanation_fragment(tokens(HOSTILE)),
     "run": lambda: run_page(audit(words=HOSTILE)),
     "redacted": lambda: run_page(audit(stored=False)),
+    "traced": lambda: explanation_page(hostile_trace()),
 }
 
 

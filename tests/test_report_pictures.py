@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from scipy import ndimage
 
-from pellucid.explanation import Checks, Cost, Explanation, Feature, Fingerprint
+from pellucid.explanation import Explanation
+from pellucid.records import Checks, Cost, Feature, Fingerprint
 from pellucid.report import (
     AttributionView,
     explanation_fragment,
@@ -20,6 +22,19 @@ from pellucid.report import (
 )
 from pellucid.report.colour import VIK, ZERO
 from pellucid.report.heatmap import MINUS, digits
+from pellucid.report.overlays import (
+    AGAINST,
+    FOR,
+    blurred,
+    contours,
+    dashed,
+    lines_in_words,
+    mask_in_words,
+    outline,
+    smoothed,
+    strongest,
+    top_mask,
+)
 from pellucid.report.pictures import boxes, heat, scaled, size
 from pellucid.targets import Choice, Margin
 from test_report import Page, fields
@@ -76,7 +91,7 @@ def decoded(html):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_pixel_has_the_colour_of_its_regions_value(channels):
     explanation = quarters(channels=channels)
-    (picture, width, height), (drawn, *_) = decoded(explanation_page(explanation))
+    (picture, width, height), (drawn, *_) = decoded(explanation_page(explanation))[:2]
     times = width // 8
     assert (width, height) == (8 * times, 6 * times)
     assert 300 <= max(width, height) <= 340
@@ -98,11 +113,12 @@ def test_the_scale_is_one_for_all_targets():
     values = [[1.0, 0.0, 0.0, 0.0], [-4.0, 0.0, 0.0, 2.0]]
     view = AttributionView.of(explained(values, QUARTERS, names=("cat", "dog")))
     html = explanation_page(explained(values, QUARTERS, names=("cat", "dog")))
-    assert len(decoded(html)) == 3
+    # The picture; then of each target the heat map, the lines and the mask.
+    assert len(decoded(html)) == 7
     assert f"{MINUS} {digits(4.0)}" in html
     weak, strong = (heat(view, target, 4.0) for target in (0, 1))
     assert np.array_equal(decoded(html)[1][0], scaled(weak, *size(view.picture)))
-    assert np.array_equal(decoded(html)[2][0], scaled(strong, *size(view.picture)))
+    assert np.array_equal(decoded(html)[4][0], scaled(strong, *size(view.picture)))
     # A quarter of the limit is a quarter of the way into the map, not its end.
     assert int(weak[0, 0, 0]) - int(weak[0, 0, 2]) < 60
     assert Page(html).headings[0] == 1
@@ -136,6 +152,9 @@ def test_a_heat_map_is_told_in_words():
         "Heat map of the picture's 4 patches for cat, in log-odds: "
         f"lowest {MINUS}0.500 (patch 1), highest +1.000 (patch 0). "
         f"Strongest: 0: +1.000; 1: {MINUS}0.500; 3: +0.250; 2: 0.",
+        "Lines of equal attribution on the picture for cat: at 25, 50, 75 % of ±"
+        f"{digits(float(np.abs(smoothed(AttributionView.of(quarters()), 0)).max()))}, the strongest after smoothing",
+        "Only the strongest patches of the picture for cat: 1 of 4 patches, framed by sign, with 57 % of all magnitude",
     ]
     assert f"lowest {MINUS}0.500 (patch 1), highest +1.000 (patch 0)" in Page(html).text
 
@@ -186,7 +205,7 @@ def test_small_pictures_are_enlarged_whole_and_large_ones_reduced(shape, expecte
     view = AttributionView.of(explained([1.0], np.zeros(shape, int)))
     assert size(view.picture) == expected
     html = explanation_page(explained([1.0], np.zeros(shape, int)))
-    assert [(w, h) for _, w, h in decoded(html)] == [expected[::-1]] * 2
+    assert [(w, h) for _, w, h in decoded(html)] == [expected[::-1]] * 4
     assert ("pixelated" in re.search(r"<img[^>]*>", html)[0]) == (expected[0] > shape[0])
 
 
@@ -246,3 +265,105 @@ def test_the_same_picture_is_the_same_page_and_another_is_another():
     ids = [re.search(r'id="(x\w+)"', html)[1] for html in (first, other)]
     assert ids[0] != ids[1]
     assert AttributionView.of(quarters()) == AttributionView.of(quarters())
+
+
+def shade(colour):
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def of_colour(array, colour):
+    return (array == np.array(shade(colour))).all(2)
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((20, 31), 1.0), ((7, 64), 3.5), ((1, 9), 0.7)])
+def test_the_blur_is_the_gaussian_one(shape, sigma):
+    field = np.random.default_rng(0).normal(size=shape)
+    # scipy rounds the reach where ours takes the next whole number.
+    truth = ndimage.gaussian_filter(field, sigma, mode="nearest", radius=int(np.ceil(3 * sigma)))
+    np.testing.assert_allclose(blurred(field, sigma), truth, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_an_outline_is_what_erosion_takes_away(width):
+    inside = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=(40, 50)), 3) > 0
+    core = ndimage.binary_erosion(inside, iterations=width, border_value=1)
+    assert np.array_equal(outline(inside, width), inside & ~core)
+
+
+@pytest.mark.parametrize("step", [(0, 1), (1, 0), (1, 1), (1, -1)])
+def test_a_dashed_line_of_any_common_slope_is_broken_and_still_a_line(step):
+    mask = np.zeros((90, 90), bool)
+    for place in range(90):
+        mask[place * step[0] % 90, place * step[1] % 90] = True
+    drawn = dashed(mask)
+    assert 0.4 < drawn.sum() / mask.sum() < 0.8
+    assert not (drawn & ~mask).any()
+
+
+def hills(height=64, width=96):
+    """A hill for the target on the left, and one half as high against it on the right, of every pixel its own."""
+    rows, columns = np.indices((height, width))
+    hill = np.exp(-((rows - 32) ** 2 + (columns - 24) ** 2) / (2 * 8.0**2))
+    pit = np.exp(-((rows - 32) ** 2 + (columns - 72) ** 2) / (2 * 8.0**2))
+    values = (hill - 0.6 * pit).ravel()
+    return explained(values, np.arange(height * width).reshape(height, width), kind="pixel")
+
+
+def test_the_lines_run_where_the_field_has_their_level():
+    view = AttributionView.of(hills())
+    drawn = contours(view, 0)
+    height, width = size(view.picture)
+    times = width / 96
+    # A Gaussian of 8 pixels, blurred by one of 1.5, has a quarter of its peak at this distance from its middle.
+    radius = np.sqrt(2 * (8.0**2 + 1.5**2) * np.log(4)) * times
+    rows, columns = np.indices((height, width)) + 0.5
+    away = np.hypot(rows - 32.5 * times, columns - 24.5 * times)
+    solid = of_colour(drawn, FOR)
+    assert away[solid].max() == pytest.approx(radius, abs=1.5)
+    assert solid.any()
+    against = of_colour(drawn, AGAINST)
+    assert (np.nonzero(against)[1] > width / 2).all()
+    # The pit is 0.6 deep, so it has the lines at 25 and at 50 %, and not the one at 75 %.
+    depth = np.hypot(rows - 32.5 * times, columns - 72.5 * times)[against]
+    assert depth.max() == pytest.approx(np.sqrt(2 * (8.0**2 + 1.5**2) * np.log(0.6 / 0.25)) * times, abs=1.5)
+    assert depth.min() > 0.5 * np.sqrt(2 * (8.0**2 + 1.5**2) * np.log(0.6 / 0.5)) * times
+    assert "of ±0.9" in lines_in_words(view, 0)
+    # The stronger, the thicker, from the outside in.
+    across = solid[height // 2, : round(24.5 * times)].astype(int)
+    begin, end = (np.flatnonzero(np.diff(across) == step) for step in (1, -1))
+    assert (end - begin).tolist() == [1, 2, 3]
+
+
+def test_the_mask_shows_the_strongest_tenth_in_its_own_colours_and_nothing_else():
+    regions = np.kron(np.arange(20).reshape(4, 5), np.ones((8, 8), int))
+    values = np.linspace(-0.1, 0.1, 20)
+    values[[3, 12]] = 1.0, -2.0
+    explanation = explained(values, regions)
+    view = AttributionView.of(explanation)
+    assert strongest(view, 0) == [12, 3]
+    drawn, times = top_mask(view, 0), size(view.picture)[1] // 40
+    middles = drawn[times // 2 :: times, times // 2 :: times]
+    inner = np.zeros((32, 40), bool)
+    for feature in (3, 12):
+        rows, columns = np.nonzero(regions == feature)
+        inner[rows.min() + 1 : rows.max(), columns.min() + 1 : columns.max()] = True
+    assert np.array_equal(middles[inner], explanation.picture[inner])
+    faded = middles[~np.isin(regions, (3, 12))]
+    assert (faded.max(1) == faded.min(1)).all()
+    assert faded.min() >= 190
+    enlarged = scaled(regions, *size(view.picture))
+    assert (enlarged[of_colour(drawn, FOR)] == 3).all()
+    assert (enlarged[of_colour(drawn, AGAINST)] == 12).all()
+    assert of_colour(drawn, FOR).any()
+    assert of_colour(drawn, AGAINST).any()
+    share = 300 / np.abs(values).sum()
+    assert mask_in_words(view, 0) == f"2 of 20 patches, framed by sign, with {share:.0f} % of all magnitude"
+
+
+def test_a_picture_without_any_attribution_has_neither_lines_nor_mask():
+    view = AttributionView.of(explained([0.0, 0.0, np.nan, 0.0], QUARTERS))
+    assert lines_in_words(view, 0) == "no line to draw"
+    assert mask_in_words(view, 0) == "no attribution differs from 0"
+    for array in (contours(view, 0), top_mask(view, 0)):
+        assert not of_colour(array, FOR).any()
+        assert (array.max(2) == array.min(2)).all()

@@ -112,6 +112,8 @@ def test_a_model_that_returns_nan_is_refused_through_explain():
         (lambda: Choice(("a", "b"), "c"), "'c' is not among"),
         (lambda: Generated(0), "greater than or equal to 1"),
         (lambda: Generated(temperature=-1.0), "greater than or equal to 0"),
+        (lambda: Generated(beams=0), "greater than or equal to 1"),
+        (lambda: Generated(temperature=1.0, beams=2), "not both"),
     ],
 )
 def test_a_bad_target_is_an_input_error(make, match):
@@ -172,3 +174,70 @@ def test_an_answer_past_the_context_is_refused_before_it_is_generated():
     for target in (Generated(6), Answer("€€")):
         with pytest.raises(pellucid.errors.ContextLengthError, match="it is 1 too long"):
             short.bind(target, short.encode(text))
+
+
+def test_an_index_is_a_class_and_a_token_id(model, classifier):
+    by_index = pellucid.explain(classifier, "Yes no", method="occlusion", target=Logit(2))
+    by_name = pellucid.explain(classifier, "Yes no", method="occlusion", target=Logit("high"))
+    assert by_index.target == by_name.target == Logit("high")
+    np.testing.assert_array_equal(by_index.values, by_name.values)
+    inputs = model.encode("The patient is 52")
+    for token in (5, 40, 329):
+        bound = model.bind(Logit(token), inputs)
+        assert bound.alternatives == ((token,),)
+        assert bound.output_names == (model.piece(token),)
+        assert model.bind(bound.target, inputs) == bound
+        with torch.no_grad():
+            expected = model.module(torch.tensor([inputs.row.ids])).logits[0, -1, token]
+        (found,) = model.alternatives([inputs.row], bound)
+        assert float(found.logit) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_a_class_that_is_not_there_is_refused(classifier, index):
+    with pytest.raises(InputError, match=f"has no class {index}: its 3 classes are 0 to 2"):
+        classifier.bind(Margin(index), classifier.encode("Yes no"))
+
+
+@pytest.mark.parametrize("index", [-1, 330])
+def test_a_token_that_is_not_there_is_refused(model, index):
+    with pytest.raises(InputError, match=f"has no token {index}: its 330 tokens are 0 to 329"):
+        model.bind(Token(index), model.encode("Yes no"))
+
+
+def test_classes_of_one_name_are_told_apart_by_their_index():
+    network = torch.nn.Linear(2, 3)
+    columns = [pellucid.Column(name="a"), pellucid.Column(name="b")]
+    twins = pellucid.Tabular(network, columns, ["same", "same", "other"], name="twins")
+    inputs = twins.encode([1.0, 2.0])
+    logits = network(torch.tensor([1.0, 2.0])).tolist()
+    for index in range(3):
+        bound = twins.bind(Logit(index), inputs)
+        assert bound.output_names == (twins.labels[index],)
+        assert twins.bind(bound.target, inputs) == bound
+        assert float(twins.alternatives([inputs.row], bound)[0].logit) == pytest.approx(logits[index], abs=1e-6)
+    with pytest.raises(InputError, match=r"several classes 'same': give one of the indices \[0, 1\]"):
+        twins.bind(Logit("same"), inputs)
+
+
+def test_beams_find_the_likeliest_of_all_pairs_of_tokens(model):
+    """With a beam for every token the search is over all pairs, whose log-probabilities are known."""
+    inputs, size = model.encode("The patient is 52"), 330
+    ids = torch.tensor([inputs.row.ids])
+    with torch.no_grad():
+        first = model.module(ids).logits[0, -1].log_softmax(-1)
+        both = torch.cat([ids.expand(size, -1), torch.arange(size)[:, None]], 1)
+        second = model.module(both).logits[:, -1].log_softmax(-1)
+    pairs = first[:, None] + second
+    pairs[model.tokenizer.eos_token_id] = -torch.inf
+    best = divmod(int(pairs.argmax()), size)
+    greedy = model.generate(inputs, Generated(2))
+    assert best != greedy
+    before = model.meter.snapshot()
+    assert model.generate(inputs, Generated(2, beams=size)) == best
+    spent = model.meter - before
+    assert (spent.forwards, spent.rows) == (2, 2 * size)
+    bound = model.bind(Generated(2, beams=size), inputs)
+    assert bound.alternatives == (best,)
+    assert model.bind(bound.target, inputs) == bound
+    assert not model.module._forward_pre_hooks

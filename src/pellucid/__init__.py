@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING, Any
 from pellucid._version import __version__
 
 if TYPE_CHECKING:
-    from pellucid import methods, metrics, testing
+    from pellucid import methods, metrics, relevance, testing
     from pellucid.api import explain, explain_batch
-    from pellucid.errors import PellucidError
-    from pellucid.explanation import Check, Checks, Cost, Explanation, Feature, Fingerprint
+    from pellucid.errors import NoRuleError, PellucidError
+    from pellucid.explanation import Explanation
     from pellucid.facts import Facts, MetricFacts
     from pellucid.models import CausalLM, Column, ImageClassifier, Prompt, Tabular, Template, TextClassifier, load
+    from pellucid.records import Check, Checks, Cost, Feature, Fingerprint
+    from pellucid.relevance.catalogue import composite, composites
+    from pellucid.relevance.trace import Trace, trace
     from pellucid.table import write_table
     from pellucid.targets import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Target, Token, Tokens
 
 # Importing torch takes seconds; `pellucid --help` and an import of the package alone must not wait for it.
 _HOMES = {
     "pellucid.api": ("explain", "explain_batch"),
-    "pellucid.errors": ("PellucidError",),
-    "pellucid.explanation": ("Check", "Checks", "Cost", "Explanation", "Feature", "Fingerprint"),
+    "pellucid.errors": ("NoRuleError", "PellucidError"),
+    "pellucid.explanation": ("Explanation",),
     "pellucid.facts": ("Facts", "MetricFacts"),
     "pellucid.models": (
         "CausalLM",
@@ -31,6 +34,9 @@ _HOMES = {
         "TextClassifier",
         "load",
     ),
+    "pellucid.records": ("Check", "Checks", "Cost", "Feature", "Fingerprint"),
+    "pellucid.relevance.catalogue": ("composite", "composites"),
+    "pellucid.relevance.trace": ("Trace", "trace"),
     "pellucid.table": ("write_table",),
     "pellucid.targets": (
         "Answer",
@@ -45,7 +51,7 @@ _HOMES = {
         "Tokens",
     ),
 }
-_ROOMS = ("methods", "metrics", "testing")
+_ROOMS = ("methods", "metrics", "relevance", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -66,6 +72,7 @@ __all__ = [
     "Logit",
     "Margin",
     "MetricFacts",
+    "NoRuleError",
     "Options",
     "PellucidError",
     "Prompt",
@@ -75,13 +82,18 @@ __all__ = [
     "TextClassifier",
     "Token",
     "Tokens",
+    "Trace",
     "__version__",
+    "composite",
+    "composites",
     "explain",
     "explain_batch",
     "load",
     "methods",
     "metrics",
+    "relevance",
     "testing",
+    "trace",
     "write_table",
 ]
 

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple, cast, get_args
 import numpy as np
 
 from pellucid.errors import InputError, NumericalError
-from pellucid.evidence import Level, gather
-from pellucid.explanation import Cost, Explanation
+from pellucid.evidence import Level, account_of, gather
+from pellucid.explanation import Explanation
 from pellucid.games import MOST_PLAYERS, Question, ask, require_model
 from pellucid.memory import PeakMemory
 from pellucid.methods import AbstractMethod, make_method
 from pellucid.models import Meter, Model
 from pellucid.progress import hidden, progress
+from pellucid.records import Cost
 from pellucid.targets import AbstractTarget
 
 MOST_FEATURES = 1 << 20
@@ -44,7 +45,8 @@ class Asked(NamedTuple):
         attribution = method.attribute(question)
         if not np.isfinite(attribution.values).all():
             raise NumericalError(f"{method.facts.name} gave NaN or infinite scores: the model is not finite here.")
-        evidence = gather(cast(Level, checks), method, question, attribution, method.attribute)
+        account = account_of(cast(Level, checks), method, question, attribution)
+        evidence = gather(cast(Level, checks), method, question, attribution, method.attribute, account)
         error = attribution.standard_error
         return Explanation(
             values=attribution.values.astype(np.float32),
@@ -59,6 +61,10 @@ class Asked(NamedTuple):
             unit=question.target.unit,
             method=method.facts.name,
             settings=method.model_dump(mode="json") | dict(attribution.settings),
+            layer_values=None if attribution.layers is None else attribution.layers.astype(np.float32),
+            layer_names=attribution.layer_names,
+            account=() if account is None else tuple(account),
+            notice=method.facts.notice,
             baseline=attribution.baseline or question.game.imputer.description,
             seed=question.seed,
             checks=evidence,

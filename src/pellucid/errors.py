@@ -7,6 +7,7 @@ PellucidError                    1  something that was checked does not hold
 │   └── ContextLengthError          the input is longer than the model can read
 ├── ModelError                   3  the model cannot answer
 │   ├── MissingPackageError         an optional package is needed and absent
+│   ├── NoRuleError                 relevance cannot be traced through an operation of the network
 │   └── NumericalError              the model returned NaN or infinity
 └── RecordError                  1  a ledger, a record or a saved file is broken, was changed, or cannot be written
 
@@ -19,6 +20,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+MOST_NAMES = 40
+"""Known names that an error lists; a network has hundreds of modules."""
 
 
 def _shortened(value: object, limit: int = 80) -> str:
@@ -63,7 +68,8 @@ class UnknownNameError(InputError):
         names = sorted(known)
         near = get_close_matches(str(name), names, n=1)
         guess = f"; did you mean '{near[0]}'?" if near else "."
-        listed = f" Known: {', '.join(names)}." if names else " None is known."
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        listed = f" Known: {', '.join(names[:MOST_NAMES])}{more}." if names else " None is known."
         super().__init__(f"no {what} is called {str(name)!r}{guess}{listed}{' ' + hint if hint else ''}")
 
 
@@ -92,6 +98,19 @@ class MissingPackageError(ModelError):
 
     def __init__(self, what: str, install: str) -> None:
         super().__init__(f"{what} is not installed; run: {install}")
+
+
+class NoRuleError(ModelError):
+    """A composite has no rule for an operation; the message holds the line that adds one."""
+
+    def __init__(self, operation: str, module: str, composite: str) -> None:
+        self.operation = operation
+        self.module = module
+        super().__init__(
+            f"no rule for {operation!r} at {module or 'the network itself'!r} in composite {composite!r}; add one: "
+            f"pellucid.composite({composite!r}).with_rule(FUNCTION, RULE), or with_rule({module!r}, RULE) for all of "
+            "the module; or take it to first order, which the result then lists: strict=False."
+        )
 
 
 class NumericalError(ModelError):

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from pellucid.account import Account
 from pellucid.errors import InputError
-from pellucid.explanation import Check, Checks
 from pellucid.facts import Modality
 from pellucid.games import AbstractGame, Question
 from pellucid.methods import AbstractMethod, Attribution
 from pellucid.metrics.functional import removal as paths
 from pellucid.ranks import spearman
+from pellucid.records import Check, Checks
 
 Level = Literal["none", "free", "full"]
 
@@ -28,6 +29,8 @@ SAMPLING_ERROR = 0.25
 SELF_TEST = 1e-3
 """Largest difference between cached and plain scoring of the input, in the unit of the target (log-probability,
 float32)."""
+LEAK = 1e-3
+"""Largest relevance that an operation may lose or make, as a fraction of the most that any operation received."""
 NOISE_MULTIPLE = 4.0
 """The largest score must be at least so many times the rounding noise."""
 NOISE_DRAWS = 4
@@ -66,11 +69,14 @@ def gather(
     question: Question,
     attribution: Attribution,
     run: Callable[[Question], Attribution],
+    account: Account | None = None,
 ) -> Checks:
     """All checks of a level. ``run`` runs the method again on a changed question."""
     if level == "none":
         return Checks()
     items = [*_free(method, question, attribution), *attribution.checks]
+    if account is not None:
+        items.append(conservation(account))
     if level == "full":
         items += _full(method, question, attribution, run)
     return Checks(level=level, items=tuple(items))
@@ -88,6 +94,30 @@ def _free(method: AbstractMethod, question: Question, attribution: Attribution) 
     noise = max(difference or 0.0, noise_floor(question))
     items.append(above_noise(attribution, noise))
     return items
+
+
+def account_of(level: Level, method: AbstractMethod, question: Question, attribution: Attribution) -> Account | None:
+    """The account of where relevance went: the method's own, or at level full that of one more run."""
+    if level != "full" or "account" not in type(method).model_fields:
+        return attribution.account
+    return attribution.account or method.model_copy(update={"account": True}).attribute(question).account
+
+
+def conservation(account: Account) -> Check:
+    """Whether every operation handed on or absorbed what it received; the worst one is named."""
+    largest = max((abs(entry.in_) for entry in account), default=0.0)
+    worst = max(account, key=lambda entry: abs(entry.leaked), default=None)
+    leak = 0.0 if worst is None or largest == 0 else abs(worst.leaked) / largest
+    where = "" if worst is None else f" ({worst.operation} at {worst.module or 'the network itself'})"
+    return Check(
+        name="conservation",
+        value=leak,
+        threshold=LEAK,
+        passed=leak <= LEAK,
+        decisive=False,
+        detail=f"the largest leak of relevance{where} is {leak:.2g} of the largest relevance that any operation "
+        f"received; at most {LEAK} is float error.",
+    )
 
 
 def completeness(attribution: Attribution) -> Check:

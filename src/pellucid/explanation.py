@@ -11,14 +11,16 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from pellucid.account import Entry
 from pellucid.errors import InputError, MissingPackageError, RecordError, UnknownNameError
 from pellucid.files import write_atomically
+from pellucid.records import Checks, Cost, Feature, Fingerprint, Record, owner
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
@@ -28,124 +30,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 DOCUMENT = "explanation.json"
 TENSORS = "tensors.safetensors"
-
-FeatureKind = Literal["token", "word", "sentence", "field", "column", "pixel", "patch", "superpixel", "rest"]
-
-
-class Record(BaseModel):
-    """Base of the frozen records of this package."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
-
-
-class Feature(Record):
-    """A part of the input that gets a score."""
-
-    label: str
-    """What a person calls it: the field's name, or the text itself."""
-    kind: FeatureKind
-    """The rung of the ladder it stands on."""
-    value: str = ""
-    """What stands there in this input."""
-    start: int | None = None
-    """First character in the user's text; None for a token of the chat template."""
-    end: int | None = None
-    """One past the last character."""
-    index: int | None = None
-    """Position in the encoded input, for a token."""
-    role: Literal["input", "template"] = "input"
-    """Whether the person wrote it or the model's chat template added it."""
-
-
-class Check(Record):
-    """One piece of evidence for or against an explanation."""
-
-    name: str
-    """What was checked."""
-    value: float | None
-    """What was measured; None where it is not a finite number."""
-    threshold: float | None
-    """The limit it is held against."""
-    passed: bool | None
-    """None where the check only informs."""
-    decisive: bool
-    """Whether passing it is a reason to rely on the explanation, not only the lack of a reason against it."""
-    detail: str
-    """One sentence for a person."""
-
-    @field_validator("value", "threshold")
-    @classmethod
-    def _finite_or_none(cls, number: float | None) -> float | None:
-        return number if number is not None and math.isfinite(number) else None
-
-
-class Checks(Record):
-    """The explanation's own evidence."""
-
-    level: Literal["none", "free", "full"] = "none"
-    """How much was asked for."""
-    items: tuple[Check, ...] = ()
-    """Every check that was run."""
-
-    @property
-    def reliable(self) -> bool | None:
-        """False if any check failed, True if a decisive one passed, None if nothing was run that could tell."""
-        if any(item.passed is False for item in self.items):
-            return False
-        return True if any(item.passed and item.decisive for item in self.items) else None
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why the explanation is not reliable, a sentence each."""
-        return [item.detail for item in self.items if item.passed is False]
-
-    def __getitem__(self, name: str) -> Check:
-        for item in self.items:
-            if item.name == name:
-                return item
-        raise UnknownNameError("check", name, [item.name for item in self.items])
-
-
-class Cost(Record):
-    """What was spent."""
-
-    forwards: int = 0
-    """Calls of the network."""
-    backwards: int = 0
-    """Vector-Jacobian products."""
-    rows: int = 0
-    """Sequences (or images, or table rows) that were scored."""
-    tokens: int = 0
-    """Positions that were computed."""
-    forward_equivalents: float = 0.0
-    """Tokens computed, in units of one plain pass over the full input; backward passes are not in it."""
-    seconds: float = 0.0
-    """Wall time."""
-    peak_memory_bytes: int = 0
-    """Highest resident memory of the process above what it held before, as far as the system tells."""
-    peak_gpu_bytes: int | None = None
-    """Highest GPU memory above what was held before; None without a GPU."""
-
-
-class Fingerprint(Record):
-    """What exactly was asked: SHA-256 digests in hex, and the versions of the code."""
-
-    model: str
-    """The name the model was loaded by."""
-    weights: str
-    """Digest of every parameter and buffer: name, dtype, shape, bytes."""
-    tokenizer: str
-    """Digest of the tokenizer or processor."""
-    template: str
-    """Digest of the chat template; empty where there is none."""
-    dtype: str
-    """The dtype that the network computes in."""
-    device: str
-    """The device it ran on."""
-    attention: str
-    """The attention kernel."""
-    versions: dict[str, str]
-    """Versions of pellucid and of the libraries whose code decides the numbers."""
+TENSOR_NAMES = ("values", "base_values", "full_values", "standard_error", "layer_values")
+LayerValues = Float[np.ndarray, "target layer feature"]
 
 
 class Explanation(Record):
@@ -171,9 +57,13 @@ class Explanation(Record):
     """The picture that was explained, as the network saw it; None for other inputs."""
     regions: Annotated[SkipJsonSchema[Int32[np.ndarray, "height width"] | None], Field(exclude=True)] = None
     """Index of the feature that each pixel of the picture belongs to."""
+    layer_values: Annotated[SkipJsonSchema[LayerValues | None], Field(exclude=True)] = None
+    """Relevance of each feature at each layer, float32; None where the method does not pass through layers."""
+    layer_names: tuple[str, ...] = ()
+    """A name for each layer, from the input up."""
     features: tuple[Feature, ...]
     """The features, in the order of ``values``."""
-    ladder: dict[str, tuple[Feature, ...]] = {}
+    ladder: dict[str, tuple[Feature, ...]] = Field({})
     """Coarser features of the same input, by kind, that these sum up to."""
     output_names: tuple[str, ...]
     """A name for each target."""
@@ -195,14 +85,23 @@ class Explanation(Record):
     """What it cost."""
     fingerprint: Fingerprint
     """What was asked."""
+    account: tuple[Entry, ...] = ()
+    """Where relevance went, operation by operation, the largest leak first; empty where no account was kept."""
+    notice: str = ""
+    """Patents and licences that whoever uses this method commercially must know of."""
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Explanation":
-        targets, features = len(self.output_names), len(self.features)
+        targets, features, layers = len(self.output_names), len(self.features), len(self.layer_names)
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(("base_values", "full_values"), (targets,))
+        expected["layer_values"] = (targets, layers, features)
         for name, tensor in self._tensors().items():
-            expected = (targets,) if name in ("base_values", "full_values") else (targets, features)
-            if tensor.shape != expected:
-                raise ValueError(f"{name} has shape {tensor.shape} for {targets} targets and {features} features")
+            if tensor.shape != expected.get(name, (targets, features)):
+                there = f"{targets} targets and {features} features"
+                there = f"{targets} targets, {layers} layers and {features} features" if tensor.ndim == 3 else there
+                raise ValueError(f"{name} has shape {tensor.shape} for {there}")
+        if self.layer_values is None and layers:
+            raise ValueError(f"layer_names names {layers} layers, and there are no layer_values")
         if self.picture is not None or self.regions is not None:
             if self.picture is None or self.regions is None or self.picture.shape[:2] != self.regions.shape:
                 raise ValueError("a picture comes with the regions of its features, of the same height and width")
@@ -239,11 +138,12 @@ class Explanation(Record):
         outside = Feature(label="(elsewhere)", kind="rest")
         features = (*coarse, outside) if (owners == len(coarse)).any() else coarse
         sums = (owners[:, None] == np.arange(len(features))).astype(np.float64)
-        error = self.standard_error
+        error, layers = self.standard_error, self.layer_values
         return self.model_copy(
             update={
                 "values": (self.values @ sums).astype(np.float32),
                 "standard_error": None if error is None else np.sqrt(error**2 @ sums).astype(np.float32),
+                "layer_values": None if layers is None else (layers @ sums).astype(np.float32),
                 "features": features,
                 # A sentence is not part of a field, so from there the ladder leads nowhere.
                 "ladder": {rung: self.ladder[rung] for rung in rungs[rungs.index(kind) + 1 :] if kind != "sentence"},
@@ -252,13 +152,23 @@ class Explanation(Record):
 
     def without_template(self) -> "Explanation":
         """The same explanation without the tokens that the chat template added."""
-        kept = [i for i, feature in enumerate(self.features) if feature.role == "input"]
-        error = self.standard_error
+        return self.keeping([i for i, feature in enumerate(self.features) if feature.role == "input"])
+
+    def keeping(self, kept: Sequence[int]) -> "Explanation":
+        """The same explanation of only the features at these places, in this order, and without its picture.
+
+        A picture of some of its features would look like one whose other features score 0.
+        """
+        places = list(kept)
+        error, layers = self.standard_error, self.layer_values
         return self.model_copy(
             update={
-                "values": self.values[:, kept],
-                "standard_error": None if error is None else error[:, kept],
-                "features": tuple(self.features[i] for i in kept),
+                "values": self.values[:, places],
+                "standard_error": None if error is None else error[:, places],
+                "layer_values": None if layers is None else layers[:, :, places],
+                "features": tuple(self.features[i] for i in places),
+                "picture": None,
+                "regions": None,
             }
         )
 
@@ -353,7 +263,7 @@ class Explanation(Record):
             ) from None
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        tensors = {name: getattr(self, name) for name in ("values", "base_values", "full_values", "standard_error")}
+        tensors = {name: getattr(self, name) for name in TENSOR_NAMES}
         return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
 
     def _drawing(self) -> dict[str, np.ndarray]:
@@ -379,17 +289,6 @@ class Explanation(Record):
         )
 
     __str__ = __repr__
-
-
-def owner(feature: Feature, coarse: Sequence[Feature]) -> int:
-    """Index of the coarse feature that holds the first visible character; ``len(coarse)`` where none does."""
-    if feature.start is None:
-        return len(coarse)
-    visible = feature.start + len(feature.value) - len(feature.value.lstrip())
-    for index, whole in enumerate(coarse):
-        if whole.start is not None and whole.end is not None and whole.start <= visible < whole.end:
-            return index
-    return len(coarse)
 
 
 def _finite(value: Any) -> Any:

@@ -31,6 +31,10 @@ class Facts:
     """Whether the sign of a score says for or against the target."""
     complete: bool = False
     """Whether the scores are promised to sum to f(input) - f(baseline)."""
+    class_specific: bool = True
+    """Whether the scores answer why this output; False where they say what was used, whatever the output."""
+    conserving: bool = False
+    """Whether what is seeded at the output arrives at the input, but for what constants and biases absorb."""
     sampled: bool = False
     """Whether the result depends on a seed (and then carries standard errors)."""
     cost: str = ""

@@ -68,15 +68,19 @@ class AbstractTarget(BaseModel):
 class _SingleToken(AbstractTarget):
     """A target over one class, or over one token of a language model's vocabulary."""
 
-    label: str | None = None
-    """The class label or token; None stands for the one that the model prefers on the full input."""
+    label: int | str | None = None
+    """The class label or token as text, or the index of the class or the id of the token; None stands for the one that
+    the model prefers on the full input."""
 
-    def __init__(self, label: str | None = None, **named: Any) -> None:
+    def __init__(self, label: int | str | None = None, **named: Any) -> None:
         super().__init__(label=label, **named)
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        return () if self.label is None else (self.label,)
+        return () if self.label is None else (str(self.label),)
+
+    def output_names(self, tokens: Sequence[Sequence[str]]) -> list[str]:
+        return [self.label] if isinstance(self.label, str) else [tokens[0][0]]
 
     def _only(self, alternatives: Sequence[Alternative]) -> Alternative:
         (alternative,) = alternatives
@@ -94,7 +98,7 @@ class Logit(_SingleToken):
     kind: Literal["logit"] = "logit"
     unit = "logit"
 
-    def __init__(self, label: str | None = None, **named: Any) -> None:
+    def __init__(self, label: int | str | None = None, **named: Any) -> None:
         super().__init__(label, **named)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
@@ -107,7 +111,7 @@ class Margin(_SingleToken):
     kind: Literal["margin"] = "margin"
     unit = "log-odds"
 
-    def __init__(self, label: str | None = None, **named: Any) -> None:
+    def __init__(self, label: int | str | None = None, **named: Any) -> None:
         super().__init__(label, **named)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
@@ -121,7 +125,7 @@ class Token(_SingleToken):
     kind: Literal["token"] = "token"
     unit = "log-probability"
 
-    def __init__(self, label: str | None = None, **named: Any) -> None:
+    def __init__(self, label: int | str | None = None, **named: Any) -> None:
         super().__init__(label, **named)
 
     def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
@@ -267,15 +271,25 @@ class Generated(AbstractTarget):
     max_new_tokens: int = Field(default=16, ge=1)
     """The longest answer that is generated."""
     temperature: float = Field(default=0.0, ge=0.0)
-    """0 is greedy; above 0 the answer is sampled with ``seed``."""
+    """0 takes the likeliest token each time; above 0 the answer is sampled with ``seed``."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the sampling; without effect on a greedy answer."""
+    """Seed of the sampling; without effect on an answer that is searched for."""
+    beams: int = Field(default=1, ge=1)
+    """Above 1 the answer is searched for with so many beams: the one of the highest mean log-probability a token."""
     token_ids: tuple[int, ...] = ()
     """The answer that came out, filled in when a model binds the target."""
     unit = "log-probability"
 
-    def __init__(self, max_new_tokens: int = 16, temperature: float = 0.0, seed: int = 0, **named: Any) -> None:
-        super().__init__(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **named)
+    def __init__(
+        self, max_new_tokens: int = 16, temperature: float = 0.0, seed: int = 0, beams: int = 1, **named: Any
+    ) -> None:
+        super().__init__(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, beams=beams, **named)
+
+    @model_validator(mode="after")
+    def _sampled_or_searched(self) -> "Generated":
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError("an answer is sampled or searched for: give a temperature or several beams, not both")
+        return self
 
     @property
     def alternatives(self) -> tuple[str, ...]:

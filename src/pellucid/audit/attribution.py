@@ -6,8 +6,9 @@ import numpy as np
 from pydantic import model_validator
 
 from pellucid.audit.canonical import finite
-from pellucid.explanation import Checks, Cost, Explanation, Feature
-from pellucid.explanation import Record as Base
+from pellucid.explanation import Explanation
+from pellucid.records import Checks, Cost, Feature
+from pellucid.records import Record as Base
 
 
 class Attribution(Base):
@@ -51,6 +52,8 @@ class Attribution(Base):
     """What the checks say."""
     cost: Cost
     """What these values cost."""
+    notice: str = ""
+    """Patents or terms that the method's users should know of; empty where none are known."""
 
     @classmethod
     def of(cls, explanation: Explanation) -> "Attribution":
@@ -77,6 +80,7 @@ class Attribution(Base):
             checks=explanation.checks,
             verdict=verdicts[explanation.reliable],
             cost=explanation.cost,
+            notice=explanation.notice,
         )
 
     def without_text(self, generated: bool) -> "Attribution":

@@ -28,9 +28,10 @@ from pellucid.audit.record import (
     uuid7,
 )
 from pellucid.evidence import SELF_TEST, Level, removal
-from pellucid.explanation import Cost, Explanation
+from pellucid.explanation import Explanation
 from pellucid.memory import PeakMemory
 from pellucid.models import CausalLM, Prompt, Template, TextClassifier, TextInputs
+from pellucid.records import Cost
 
 REPLAY_TOLERANCE = 1e-3
 """Largest difference of a score or log-probability at which a replay counts as the same result, in float32."""

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pydantic import Field, model_validator
 
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.explanation import Record
+from pellucid.records import Record
 
 Row = Mapping[str, str | None]
 DEFAULT = "*"

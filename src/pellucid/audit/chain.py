@@ -10,7 +10,7 @@ from pellucid.audit.canonical import canonical
 from pellucid.audit.keys import PublicKey, Signer
 from pellucid.audit.record import SCHEMA_VERSION, DecisionRecord, Digest
 from pellucid.errors import InputError, RecordError
-from pellucid.explanation import Record
+from pellucid.records import Record
 
 GENESIS = "0" * 64
 _RECORD_DOMAIN = b"pellucid-record-v1\n"

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pellucid.errors import InputError
-from pellucid.explanation import Record
 from pellucid.ranks import ranks_of, spearman
+from pellucid.records import Record
 
 
 class Interval(Record):

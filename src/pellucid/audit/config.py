@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pellucid.audit.canonical import canonical, finite
 from pellucid.audit.cases import Wordings
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.explanation import Record
+from pellucid.records import Record
 
 LARGEST_SEED = 2**53 - 1
 # Either of a pair says the same thing in another way; naming one on the command line replaces the other in a file.

@@ -9,7 +9,7 @@ from statistics import median, quantiles
 
 import psutil
 
-from pellucid.explanation import Record
+from pellucid.records import Record
 
 PACKAGES = ("pellucid", "torch", "transformers", "tokenizers", "numpy", "safetensors", "gguf")
 

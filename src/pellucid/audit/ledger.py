@@ -17,8 +17,8 @@ from pellucid.audit.chain import GENESIS, Broken, Chain, Head, sealed
 from pellucid.audit.keys import PublicKey, Signer
 from pellucid.audit.record import DecisionRecord
 from pellucid.errors import InputError, RecordError
-from pellucid.explanation import Record
 from pellucid.files import write_atomically
+from pellucid.records import Record
 
 RECORDS = "records.jsonl"
 HEAD = "head.json"

@@ -11,8 +11,8 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from pellucid.audit.attribution import Attribution
-from pellucid.explanation import Cost, Fingerprint
-from pellucid.explanation import Record as Base
+from pellucid.records import Cost, Fingerprint
+from pellucid.records import Record as Base
 
 SCHEMA_VERSION: Final = 1
 DISCLAIMER: Final = "statistical-not-causal"

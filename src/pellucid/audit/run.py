@@ -21,11 +21,11 @@ from pellucid.audit.ledger import Ledger, read_records
 from pellucid.audit.record import DecisionRecord
 from pellucid.audit.summary import headline, run_view
 from pellucid.errors import InputError, RecordError
-from pellucid.explanation import Record
 from pellucid.files import write_atomically
 from pellucid.memory import PeakMemory
 from pellucid.models import CausalLM, Template, TextClassifier, load
 from pellucid.progress import hidden, is_hidden
+from pellucid.records import Record
 from pellucid.report import run_page
 
 RUN = "run.json"

@@ -7,7 +7,7 @@ from pellucid.audit.attribution import Attribution
 from pellucid.audit.config import AuditConfig
 from pellucid.audit.hardware import HardwareProfile, Latency
 from pellucid.audit.record import Counterfactual, DecisionRecord
-from pellucid.explanation import Check
+from pellucid.records import Check
 
 
 def case_view(record: DecisionRecord, outcome: str | None, marks: Mapping[str, report.Mark]) -> report.CaseView:
@@ -72,6 +72,7 @@ def attribution_view(
         seed=attribution.seed,
         checks=attribution.checks,
         cost=attribution.cost,
+        notice=attribution.notice,
     )
 
 
@@ -124,6 +125,8 @@ def method_lines(config: AuditConfig, template: str, records: Sequence[DecisionR
         settings = ", ".join(f"{name} {value}" for name, value in attribution.settings.items() if value is not None)
         said = f"{attribution.method}; absent is {attribution.baseline}; seed {attribution.seed}; {settings}"
         lines.append((f"Scores of {attribution.level}s", said))
+        if attribution.notice:
+            lines.append((f"Notice on {attribution.method}", attribution.notice))
     model = first.model
     lines += [
         ("Weights, SHA-256", model.weights),

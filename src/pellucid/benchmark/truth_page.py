@@ -18,7 +18,8 @@ any method runs: from a formula, from an axiom, from all 2^n coalitions, or beca
 names the baseline that it holds under, for without one there is no right answer. Methods run with their own settings
 (on `network` and the planted sentences the sampling ones draw more), and each is judged by what its facts promise:
 signed scores are held against contributions (Shapley values; a method that promises completeness may give the path
-integral instead, and the table says so), scores without a sign against slopes, |w| on a linear network. In Python:
+integral instead, and the table says so), scores without a sign against slopes, |w| on a linear network. Relevance
+promises neither, and is held against contributions to show where it gives them and where not. In Python:
 `pellucid.ground_truth.all_truths()` and `pellucid.benchmark.truth_table()`."""
 LEGEND = f"""## Every method on every truth
 

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from pellucid.api import explain
-from pellucid.errors import InputError
+from pellucid.errors import InputError, NoRuleError
 from pellucid.explanation import Explanation
 from pellucid.ground_truth import GroundTruth, all_truths
+from pellucid.ground_truth.reasons import INSIDE
 from pellucid.methods import AbstractMethod, all_methods
 from pellucid.metrics.functional.agreement import cosine, spearman
 from pellucid.metrics.functional.plausibility import auprc
@@ -85,11 +86,19 @@ def judge(method: str, truth: GroundTruth, seed: int = 0) -> Verdict:
         return Verdict(method, truth.name, "not applicable", "nothing", reason)
     try:
         explanations = _explained(kind, truth, seed)
+    except NoRuleError as refusal:
+        reason = f"there is no rule for {refusal.operation!r}"
+        return Verdict(method, truth.name, "not applicable", "nothing", reason)
     except InputError as refusal:
         return Verdict(method, truth.name, "not applicable", "nothing", str(refusal))
     if quantity == "rationale":
-        return _pointed(method, truth, explanations)
-    return _compared(method, truth, explanations, quantity, kind.facts.complete)
+        return _pointed(kind, truth, explanations)
+    return _compared(kind, truth, explanations, quantity)
+
+
+def reason_for(method: type[AbstractMethod], truth: GroundTruth) -> str:
+    """Why a method misses a truth, as far as known: empty otherwise."""
+    return truth.fails.get(method.facts.name, INSIDE if method.facts.family == "relevance" else "")
 
 
 def asked(method: type[AbstractMethod], truth: GroundTruth) -> Quantity:
@@ -124,12 +133,12 @@ def _explained(method: type[AbstractMethod], truth: GroundTruth, seed: int) -> l
 
 
 def _compared(
-    method: str, truth: GroundTruth, explanations: Sequence[Explanation], quantity: Quantity, complete: bool
+    method: type[AbstractMethod], truth: GroundTruth, explanations: Sequence[Explanation], quantity: Quantity
 ) -> Verdict:
     values = np.stack([each.values[0] for each in explanations]).astype(np.float64)
     errors = np.stack([_error(each) for each in explanations])
     candidates: list[tuple[Quantity, Values | None]] = [(quantity, getattr(truth, quantity))]
-    if complete:
+    if method.facts.complete:
         candidates.append(("path", truth.path))
     verdicts = [_verdict(method, truth, values, errors, known, name) for name, known in candidates if known is not None]
     best = min(verdicts, key=lambda each: (ORDER.index(each.outcome), each.error))
@@ -137,7 +146,7 @@ def _compared(
 
 
 def _verdict(
-    method: str, truth: GroundTruth, values: Values, errors: Values, known: Values, quantity: Quantity
+    method: type[AbstractMethod], truth: GroundTruth, values: Values, errors: Values, known: Values, quantity: Quantity
 ) -> Verdict:
     # A truth of zeros beside others has the scale of those: a path that sees nothing of what Shapley's value shows.
     scale = np.abs(truth.answers if quantity == "path" else known).max(1, keepdims=True)
@@ -150,11 +159,11 @@ def _verdict(
         outcome = "sampled"
     elif difference.max() <= CLOSE:
         outcome = "close"
-    reason = truth.fails.get(method, "") if outcome == "wrong" or quantity == "path" else ""
+    reason = reason_for(method, truth) if outcome == "wrong" or quantity == "path" else ""
     alike = [cosine(each, true) for each, true in zip(values, known, strict=True)]
     ordered = [spearman(each, true) for each, true in zip(values, known, strict=True)]
     return Verdict(
-        method,
+        method.facts.name,
         truth.name,
         outcome,
         quantity,
@@ -165,7 +174,7 @@ def _verdict(
     )
 
 
-def _pointed(method: str, truth: GroundTruth, explanations: Sequence[Explanation]) -> Verdict:
+def _pointed(method: type[AbstractMethod], truth: GroundTruth, explanations: Sequence[Explanation]) -> Verdict:
     assert truth.rationale is not None
     found = [
         auprc(np.abs(each.values[0].astype(np.float64)), mask)
@@ -173,8 +182,8 @@ def _pointed(method: str, truth: GroundTruth, explanations: Sequence[Explanation
     ]
     mean = float(np.mean(found))
     outcome: Outcome = "exact" if mean > 1 - truth.tolerance else "close" if mean >= FOUND else "wrong"
-    reason = truth.fails.get(method, "") if outcome == "wrong" else ""
-    return Verdict(method, truth.name, outcome, "rationale", reason, auprc=mean, rows=_rows(explanations))
+    reason = reason_for(method, truth) if outcome == "wrong" else ""
+    return Verdict(method.facts.name, truth.name, outcome, "rationale", reason, auprc=mean, rows=_rows(explanations))
 
 
 def _error(explanation: Explanation) -> Float[np.ndarray, " player"]:

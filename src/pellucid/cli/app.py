@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pellucid._version import __version__
-from pellucid.cli import audit, explain, methods, metrics, models
+from pellucid.cli import audit, composites, explain, methods, metrics, models, trace
 from pellucid.cli.failures import DEBUG, QUIET, Shell
 from pellucid.cli.output import line
 
@@ -22,7 +22,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("explain")(explain.explain)
+app.command("trace")(trace.trace)
 app.command("methods")(methods.methods)
+app.command("composites")(composites.composites)
 app.command("metrics")(metrics.metrics)
 app.command("models")(models.models)
 app.add_typer(audit.app, name="audit")

@@ -35,10 +35,11 @@ def table(facts: "Sequence[Facts]") -> "Table":
     from rich.text import Text
 
     drawn = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("name", "title", "family", "needs", "signed", "complete", "sampled", "cost"):
+    for heading in ("name", "title", "family", "needs", "signed", "complete", "by class", "sampled", "cost"):
         drawn.add_column(heading, overflow="fold", no_wrap=heading == "name")
     for each in facts:
-        flags = ["yes" if flag else "-" for flag in (each.signed, each.complete, each.sampled)]
+        known = (each.signed, each.complete, each.class_specific, each.sampled)
+        flags = ["yes" if flag else "-" for flag in known]
         cells = [each.name, each.title, each.family, ", ".join(each.needs) or "-", *flags, each.cost or "-"]
         drawn.add_row(*(Text(cell) for cell in cells))
     return drawn

@@ -12,17 +12,39 @@ MODELS = tuple(sorted(path.parent.name for path in (Path(__file__).parent.parent
 FEATURES = ("token", "token+template", "word", "sentence", "field", "column", "pixel", "patch", "superpixel")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 DEVICES = ("cpu", "cuda", "mps")
+COMPOSITES = (
+    "gradient",
+    "input-x-gradient",
+    "lrp-0",
+    "lrp-epsilon",
+    "cp-lrp",
+    "decompx",
+    "attnlrp",
+    "reslrp",
+    "lrp-gamma",
+    "alpha-beta",
+    "zplus",
+    "backtrace",
+    "backtrace-contrast",
+)
+"""The rules that relevance is traced by."""
+_DRAWN_ELSEWHERE = ("gradient", "input-x-gradient")
 _FACTS_NAME = re.compile(r'Facts\(\s*name="([^"]+)"')
 
 
 def method_names() -> list[str]:
     """The built-in methods' names, read from their sources without importing them."""
     folder = Path(__file__).parent.parent / "methods"
-    return sorted(name for path in folder.glob("*.py") for name in _FACTS_NAME.findall(path.read_text("utf-8")))
+    written = [name for path in folder.glob("*.py") for name in _FACTS_NAME.findall(path.read_text("utf-8"))]
+    return sorted([*written, *(name for name in COMPOSITES if name not in _DRAWN_ELSEWHERE)])
 
 
 def _methods(incomplete: str) -> list[str]:
     return [name for name in method_names() if name.startswith(incomplete)]
+
+
+def _composites(incomplete: str) -> list[str]:
+    return [name for name in COMPOSITES if name.startswith(incomplete)]
 
 
 def _models(incomplete: str) -> list[str]:
@@ -55,6 +77,12 @@ _METHOD = typer.Option(
     autocompletion=_methods,
     show_default="kernel_shap",
 )
+_COMPOSITE = typer.Option(
+    "--composite",
+    help="The rules of the trace; see: pellucid composites.",
+    autocompletion=_composites,
+    show_default="that of the kind of input",
+)
 _DEVICE = typer.Option(
     "--device", help="Where to run: cpu, cuda, cuda:1, mps.", autocompletion=_devices, show_default="cpu"
 )
@@ -69,6 +97,8 @@ ModelName = Annotated[str, _MODEL]
 MaybeModelName = Annotated[str | None, _MODEL]
 MethodName = Annotated[str, _METHOD]
 MaybeMethodName = Annotated[str | None, _METHOD]
+CompositeName = Annotated[str | None, _COMPOSITE]
+MaybeComposite = Annotated[str | None, typer.Argument(metavar="[NAME]", autocompletion=_composites, show_default=False)]
 Device = Annotated[str, _DEVICE]
 MaybeDevice = Annotated[str | None, _DEVICE]
 Dtype = Annotated[str, _DTYPE]
@@ -104,3 +134,70 @@ Keys = Annotated[
     typer.Option("--keys", metavar="FOLDER", help="Where the secrets are kept.", show_default="~/.config/pellucid"),
 ]
 Ledger = Annotated[Path, typer.Argument(metavar="DIR", help="The audit's folder.")]
+
+# What one input is, which of its outputs is explained, and what becomes of the result.
+
+_INPUT = "What is explained"
+_TARGET = "Which output"
+_RESULT = "What becomes of the result"
+
+Text = Annotated[str | None, typer.Option(help="The text; - reads standard input.", rich_help_panel=_INPUT)]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="A UTF-8 file with the text, less its last line break; - is stdin.", rich_help_panel=_INPUT
+    ),
+]
+TemplateFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A text with {fields} in braces.", rich_help_panel=_INPUT)
+]
+Field = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE", help="A field of the template; an empty value is a missing one.", rich_help_panel=_INPUT
+    ),
+]
+Absent = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=TEXT", help="What stands in for a field that is taken away.", rich_help_panel=_INPUT),
+]
+Image = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The picture, for a model of pictures.", rich_help_panel=_INPUT)
+]
+TableRow = Annotated[
+    Path | None,
+    typer.Option("--row", metavar="FILE", help="A JSON object from column to value.", rich_help_panel=_INPUT),
+]
+ColumnValue = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=VALUE", help="A value of a table's row.", rich_help_panel=_INPUT),
+]
+System = Annotated[str | None, typer.Option(help="The system message of the chat template.", rich_help_panel=_INPUT)]
+NoChat = Annotated[bool, typer.Option("--no-chat", help="Use no chat template.", rich_help_panel=_INPUT)]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ANSWER",
+        help="Log-probability of this answer.",
+        rich_help_panel=_TARGET,
+        show_default="the model's own answer or class",
+    ),
+]
+Tokens = Annotated[
+    str | None, typer.Option(metavar="ANSWER", help="Each token of this answer.", rich_help_panel=_TARGET)
+]
+Choices = Annotated[
+    str | None,
+    typer.Option(metavar="A,B", help="The preferred one of these answers, among these.", rich_help_panel=_TARGET),
+]
+Contrast = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Answer A rather than answer B.", rich_help_panel=_TARGET)
+]
+Label = Annotated[str | None, typer.Option(help="Margin of this class of a classifier.", rich_help_panel=_TARGET)]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML page.", rich_help_panel=_RESULT)]
+Save = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="Save it to a folder or a .zip.", rich_help_panel=_RESULT)
+]
+Top = Annotated[
+    int | None, typer.Option(min=1, help="Draw only so many features, the strongest.", rich_help_panel=_RESULT)
+]

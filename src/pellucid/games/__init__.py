@@ -3,7 +3,7 @@
 from pellucid.games.game import AbstractGame, Coalitions, FunctionGame, Values
 from pellucid.games.imputer import AbstractImputer
 from pellucid.games.input_game import AbstractInputGame
-from pellucid.games.path import Path
+from pellucid.games.path import Path, summed
 from pellucid.games.question import MOST_PLAYERS, Question, ask, make_game, require_model
 from pellucid.games.scoring import PrefixScorer
 from pellucid.games.tensor import TensorGame
@@ -29,4 +29,5 @@ __all__ = [
     "make_tensor_imputer",
     "make_text_imputer",
     "require_model",
+    "summed",
 ]

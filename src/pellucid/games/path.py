@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.errors import ModelError
@@ -73,7 +73,13 @@ class Path:
 
     def to_features(self, scores: Float[Tensor, "target seq"]) -> Float[np.ndarray, "target player"]:
         """Scores of positions summed over the positions of each feature."""
-        sums = torch.zeros(len(scores), self.players + 1, dtype=torch.float64, device=scores.device)
-        # Positions of no feature go to a column of their own, which is dropped.
-        place = torch.where(self.owner >= 0, self.owner, self.players)
-        return sums.index_add(1, place, scores.double())[:, :-1].cpu().numpy()
+        return summed(scores, self.owner, self.players)
+
+
+def summed(
+    scores: Float[Tensor, "target seq"], owner: Int[Tensor, " seq"], players: int
+) -> Float[np.ndarray, "target player"]:
+    """Scores of positions summed over the positions that each player owns; what nobody owns (-1) is left out."""
+    sums = torch.zeros(len(scores), players + 1, dtype=torch.float64, device=scores.device)
+    place = torch.where(owner >= 0, owner, players)
+    return sums.index_add(1, place, scores.double())[:, :-1].cpu().numpy()

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pellucid.errors import InputError
-from pellucid.explanation import Feature
 from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.tensor import TensorGame
 from pellucid.games.tensor_imputers import make_tensor_imputer
@@ -20,6 +19,7 @@ from pellucid.models import (
     BoundTarget,
     Model,
 )
+from pellucid.records import Feature
 from pellucid.targets import AbstractTarget
 
 # Whoever plays a game needs a square of this at the least. A tokenizer that makes one unknown token of any word lets

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.explanation import Feature
 from pellucid.games.game import Coalitions, Values
 from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.tensor_imputers import AbstractTensorImputer
 from pellucid.models import AbstractTensorClassifier, BoundTarget
 from pellucid.progress import progress
+from pellucid.records import Feature
 
 # Numbers of input that go through the network together: it bounds the memory, not the speed.
 BATCH_NUMBERS = {"cpu": 1 << 21, "cuda": 1 << 26}

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pellucid.errors import InputError, MissingPackageError, UnknownNameError
-from pellucid.explanation import Feature
 from pellucid.games.game import Coalitions
 from pellucid.games.imputer import AbstractImputer
 from pellucid.models import AbstractTensorClassifier, ImageClassifier, Tabular, TensorInputs
+from pellucid.records import Feature
 
 TensorModel = AbstractTensorClassifier[Any]
 MOST_DRAWS = 100

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.explanation import Feature
 from pellucid.games.game import Coalitions, Values
 from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.scoring import PrefixScorer, scorer_for
 from pellucid.games.text_imputers import AbstractTextImputer
 from pellucid.models import AbstractTextModel, BoundTarget, Row
 from pellucid.progress import progress
+from pellucid.records import Feature
 
 
 class TextGame(AbstractInputGame):

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.explanation import Feature
 from pellucid.games.game import Coalitions
 from pellucid.games.imputer import AbstractImputer
 from pellucid.models import AbstractTextModel, Row, TextInputs
+from pellucid.records import Feature
 
 
 class AbstractTextImputer(AbstractImputer):

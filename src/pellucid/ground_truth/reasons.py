@@ -8,3 +8,7 @@ FIT = "the coefficient of a linear fit is no contribution where features interac
 OTHER_BASELINE = "its baseline is fixed at zero, which is not the one that this truth holds under"
 NOISE = "its own standard errors are as large as the scores"
 RANDOM_WORDS = "its baselines are random words, and this truth holds under the mask"
+INSIDE = (
+    "relevance tells what the output came from inside this network; what the output would be without a feature it does "
+    "not ask, and no baseline enters"
+)

@@ -17,6 +17,7 @@ from pellucid.methods.occlusion import Occlusion
 from pellucid.methods.owen import Owen
 from pellucid.methods.path_integral import PathIntegral
 from pellucid.methods.permutation_shapley import PermutationShapley
+from pellucid.methods.relevance import Relevance, relevance_methods
 from pellucid.methods.smoothgrad import SmoothGrad
 from pellucid.methods.sparse_linear import SparseLinear
 
@@ -41,7 +42,8 @@ BUILT_IN: tuple[type[AbstractMethod], ...] = (
 @cache
 def all_methods() -> dict[str, type[AbstractMethod]]:
     """Every method by name. Raises InputError where a plug-in takes the name of another method."""
-    known = {method.facts.name: method for method in BUILT_IN}
+    known: dict[str, type[AbstractMethod]] = {method.facts.name: method for method in BUILT_IN}
+    known |= relevance_methods()
     for entry in entry_points(group="pellucid.methods"):
         plugin: type[AbstractMethod] = entry.load()
         name = plugin.facts.name
@@ -74,6 +76,7 @@ __all__ = [
     "Owen",
     "PathIntegral",
     "PermutationShapley",
+    "Relevance",
     "SmoothGrad",
     "SparseLinear",
     "all_methods",

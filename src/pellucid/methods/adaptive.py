@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pellucid.explanation import Check
+from pellucid.records import Check
 
 FIRST_PIECES = 4
 LEAST_SCALE = 0.01

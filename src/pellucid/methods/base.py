@@ -8,9 +8,10 @@ from typing import Any, ClassVar, NamedTuple, final
 import numpy as np
 from jaxtyping import Float
 
-from pellucid.explanation import Check
+from pellucid.account import Account
 from pellucid.facts import Facts
 from pellucid.games import AbstractGame, Question
+from pellucid.records import Check
 from pellucid.settings import AbstractSettings
 
 
@@ -29,6 +30,12 @@ class Attribution(NamedTuple):
     """What stood in for an absent feature, where the method itself decided that and not the game."""
     checks: tuple[Check, ...] = ()
     """Evidence that only the method itself can give, such as the convergence of an integral."""
+    layers: Float[np.ndarray, "target layer player"] | None = None
+    """The score of each feature at each layer, the first one first; None where the method looks at no layers."""
+    layer_names: tuple[str, ...] = ()
+    """The modules that are those layers."""
+    account: Account | None = None
+    """Where relevance went, where the method was asked to keep that."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """What the run decided for itself, such as the number of samples until a tolerance was met."""
 

@@ -7,12 +7,12 @@ import numpy as np
 from pydantic import Field
 
 from pellucid.errors import UnknownNameError
-from pellucid.explanation import Feature, owner
 from pellucid.facts import Facts
 from pellucid.games import Question
 from pellucid.games.permutation import Tree, owen_rounds, sampled_rows
 from pellucid.methods.base import AbstractMethod, Attribution
 from pellucid.methods.sampled import refined
+from pellucid.records import Feature, owner
 
 
 @final

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pellucid.explanation import Check
 from pellucid.games import AbstractGame
 from pellucid.games.estimate import Estimate
 from pellucid.methods.base import Attribution
 from pellucid.progress import progress
+from pellucid.records import Check
 
 
 def refined(

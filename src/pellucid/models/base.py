@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.errors import NumericalError
-from pellucid.explanation import Feature, Fingerprint
 from pellucid.facts import Modality
+from pellucid.records import Feature, Fingerprint
 from pellucid.targets import AbstractTarget, Alternative
 
 

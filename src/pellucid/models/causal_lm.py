@@ -1,11 +1,12 @@
 """Causal language models: a prompt in, the log-probabilities of answers out."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -89,10 +90,10 @@ class CausalLM(AbstractTextModel):
             ids = target.token_ids or self.generate(inputs, target)
             target = target.model_copy(update={"token_ids": ids})
             answers: tuple[tuple[int, ...], ...] = (ids,)
-        elif isinstance(target, Logit | Margin | Token) and target.label is None:
-            first = int(self.next_logits(inputs).argmax())
-            answers = ((first,),)
-            target = target.model_copy(update={"label": self.piece(first)})
+        elif isinstance(target, Logit | Margin | Token) and not isinstance(target.label, str):
+            token = self._token(target.label, inputs)
+            answers = ((token,),)
+            target = target.model_copy(update={"label": self._named(token)})
         else:
             answers = tuple(self.answer_ids(text) for text in target.alternatives)
         self._check_length(len(inputs.row.ids) + max(len(ids) for ids in answers) - 1)
@@ -102,6 +103,21 @@ class CausalLM(AbstractTextModel):
             target = target.model_copy(update={"chosen": target.options[int(scores[0].argmax())]})
         pieces = [[self.piece(token) for token in ids] for ids in answers]
         return BoundTarget(target, answers, tuple(target.output_names(pieces)))
+
+    def _token(self, given: int | None, inputs: TextInputs) -> int:
+        """The token's id, or that of the one that the model prefers. Raises InputError where there is none such."""
+        if given is None:
+            return int(self.next_logits(inputs).argmax())
+        size = int(self.module.config.get_text_config().vocab_size)
+        if not 0 <= given < size:
+            raise InputError(f"{self.name} has no token {given}: its {size} tokens are 0 to {size - 1}.")
+        return given
+
+    def _named(self, token: int) -> str | int:
+        """A token as text, or as its id where that text is read as something else, such as half of a character."""
+        piece = self.piece(token)
+        ids = self.tokenizer(piece, add_special_tokens=False)["input_ids"]
+        return piece if tuple(ids) == (token,) else token
 
     def predicted(self, inputs: TextInputs) -> str:
         return self.piece(int(self.next_logits(inputs).argmax()))
@@ -114,12 +130,12 @@ class CausalLM(AbstractTextModel):
         return tuple(ids)
 
     def generate(self, inputs: TextInputs, target: Generated) -> tuple[int, ...]:
-        """The model's own answer, greedy or sampled by the target's seed; the end-of-text token is not part of it."""
+        """The model's own answer, as the target says it is found; the end-of-text token is not part of it."""
         ids, visible, _ = self.batch([inputs.row], "left")
         self._check_length(ids.shape[1] + target.max_new_tokens - 1)
         sampled = target.temperature > 0
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices), self.evaluating():
+        with torch.no_grad(), torch.random.fork_rng(devices=devices), self.evaluating(), self._counting():
             torch.manual_seed(target.seed)
             generate: Callable[..., Tensor] = self.module.generate  # type: ignore[assignment]
             out = generate(
@@ -127,15 +143,13 @@ class CausalLM(AbstractTextModel):
                 attention_mask=visible.long(),
                 max_new_tokens=target.max_new_tokens,
                 do_sample=sampled,
+                num_beams=target.beams,
                 temperature=target.temperature if sampled else None,
                 top_k=0 if sampled else None,
                 top_p=None,
                 pad_token_id=self.tokenizer.pad_token_id or 0,
             )
         new = out[0, ids.shape[1] :].tolist()
-        self.meter.forwards += len(new)
-        self.meter.rows += len(new)
-        self.meter.tokens += ids.shape[1] + len(new) - 1
         ends = {self.tokenizer.eos_token_id, *_listed(self.module.generation_config.eos_token_id)}
         kept = next((new[:place] for place, token in enumerate(new) if token in ends), new)
         if not kept:
@@ -143,6 +157,22 @@ class CausalLM(AbstractTextModel):
                 "the model ends its answer at once, so there is no generated token to explain; name an Answer."
             )
         return tuple(kept)
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Inside, calls of the network by others are metered."""
+
+        def count(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+            self.meter.forwards += 1
+            self.meter.rows += len(ids)
+            self.meter.tokens += ids.numel()
+
+        hook = self.module.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def next_logits(self, inputs: TextInputs) -> Float[Tensor, " vocab"]:
         """Logits of the token that follows the prompt."""

@@ -29,25 +29,46 @@ class AbstractClassifier(AbstractModel[InputsT, RowT]):
         target = Margin() if target is None else target
         if isinstance(target, Generated):
             raise InputError("a classifier generates no text; explain a Margin, a Logit or a Choice of labels.")
-        if isinstance(target, Logit | Margin | Token) and target.label is None:
-            target = target.model_copy(update={"label": self.predicted(inputs)})
-        classes = tuple((self._class(label),) for label in target.alternatives)
+        if isinstance(target, Logit | Margin | Token) and not isinstance(target.label, str):
+            index = self._preferred(inputs) if target.label is None else self._existing(target.label)
+            target = target.model_copy(update={"label": self._named(index)})
+            classes: tuple[tuple[int, ...], ...] = ((index,),)
+        else:
+            classes = tuple((self._class(label),) for label in target.alternatives)
         if isinstance(target, Choice) and target.chosen is None:
             scores = target.all.score(self.alternatives([inputs.row], BoundTarget(target, classes, ())))
             target = target.model_copy(update={"chosen": target.options[int(scores[0].argmax())]})
-        names = target.output_names([[label] for label in target.alternatives])
+        names = target.output_names([[self.labels[index]] for (index,) in classes])
         return BoundTarget(target, classes, tuple(names))
 
     def predicted(self, inputs: InputsT) -> str:
         """The label that the network gives to an input."""
-        return self.labels[int(self.logits([inputs.row])[0].argmax())]
+        return self.labels[self._preferred(inputs)]
 
     def alternatives(self, rows: Sequence[RowT], target: BoundTarget) -> list[Alternative]:
         return scored(self.logits(rows), target)
 
+    def _preferred(self, inputs: InputsT) -> int:
+        return int(self.logits([inputs.row])[0].argmax())
+
+    def _existing(self, index: int) -> int:
+        if not 0 <= index < len(self.labels):
+            raise InputError(
+                f"{self.name} has no class {index}: its {len(self.labels)} classes are 0 to {len(self.labels) - 1}."
+            )
+        return index
+
+    def _named(self, index: int) -> str | int:
+        """A class by its label, or by its index where another one has the same."""
+        label = self.labels[index]
+        return label if self.labels.count(label) == 1 else index
+
     def _class(self, label: str) -> int:
         if label not in self.labels:
             raise UnknownNameError("label of this classifier", label, self.labels)
+        if self.labels.count(label) > 1:
+            places = [index for index, each in enumerate(self.labels) if each == label]
+            raise InputError(f"{self.name} calls several classes {label!r}: give one of the indices {places}.")
         return self.labels.index(label)
 
 

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 from pellucid._version import __version__
-from pellucid.explanation import Fingerprint
 from pellucid.models.base import AbstractModel
+from pellucid.records import Fingerprint
 
 # Hashing half a gigabyte takes half a second; the version counters of the tensors say whether it must be done again.
 _known: WeakKeyDictionary[torch.nn.Module, tuple[tuple[tuple[int, int], ...], str]] = WeakKeyDictionary()

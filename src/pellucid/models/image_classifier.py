@@ -14,10 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pellucid.errors import InputError, MissingPackageError, UnknownNameError
-from pellucid.explanation import Feature, Fingerprint
 from pellucid.models.base import Baseline
 from pellucid.models.fingerprint import fingerprint
 from pellucid.models.tensor import AbstractTensorClassifier, TensorInputs
+from pellucid.records import Feature, Fingerprint
 
 IMAGE_KINDS = ("pixel", "patch", "superpixel")
 PATCHES_TO_A_SIDE = 8

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.errors import InputError, UnknownNameError
-from pellucid.explanation import Feature, Fingerprint
 from pellucid.models.base import Baseline
 from pellucid.models.fingerprint import fingerprint
 from pellucid.models.tensor import AbstractTensorClassifier, TensorInputs
+from pellucid.records import Feature, Fingerprint
 
 TableRow = Mapping[str, Any] | Sequence[Any]
 

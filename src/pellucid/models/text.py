@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pellucid.errors import ContextLengthError, InputError, ModelError, UnknownNameError
-from pellucid.explanation import Feature, Fingerprint
 from pellucid.models.base import AbstractModel, Baseline, Meter
 from pellucid.models.fingerprint import fingerprint
 from pellucid.models.segments import Span, sentences, words
 from pellucid.models.template import Prompt
 from pellucid.models.tokens import Batch, Row, TextInputs
+from pellucid.records import Feature, Fingerprint
 
 TextKind = Literal["token", "token+template", "word", "sentence", "field"]
 TEXT_KINDS: tuple[str, ...] = get_args(TextKind)

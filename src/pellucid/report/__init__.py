@@ -1,24 +1,22 @@
 """An explanation or a whole audit, drawn: HTML for pages and notebooks, plain or coloured text for terminals."""
 
 from pellucid.report.page import explanation_fragment, explanation_page, run_page
-from pellucid.report.terminal import explanation_renderable, explanation_text
-from pellucid.report.view import (
+from pellucid.report.run_view import (
     Accuracy,
     Agreement,
-    AttributionView,
     CalibrationBin,
     CaseView,
     Change,
     CohortField,
     Counterfactual,
     Deletion,
-    FeatureView,
     Interval,
     LedgerView,
-    Mark,
     Option,
     RunView,
 )
+from pellucid.report.terminal import explanation_renderable, explanation_text
+from pellucid.report.view import AttributionView, FeatureView, Mark
 
 __all__ = [
     "Accuracy",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 
 from pellucid.report.heatmap import MINUS, digits
-from pellucid.report.view import Accuracy, CohortField, Deletion, Interval, Mark
+from pellucid.report.run_view import Accuracy, CohortField, Deletion, Interval
+from pellucid.report.view import Mark
 
 WIDTH = 420
 _LABELS, _RIGHT, _ROW, _TOP = 118, 12, 26, 8

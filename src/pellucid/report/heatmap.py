@@ -108,7 +108,7 @@ def by_strength(values: Sequence[float]) -> list[int]:
 
 
 def strongest(attribution: AttributionView, most: int) -> AttributionView:
-    """The attribution of the strongest features alone, the strongest first; without its picture."""
+    """The attribution of the strongest features alone, the strongest first; without its picture and its layers."""
     kept = by_strength(totals(attribution))[:most]
     error = attribution.standard_error
     return replace(
@@ -117,6 +117,8 @@ def strongest(attribution: AttributionView, most: int) -> AttributionView:
         values=tuple(tuple(row[i] for i in kept) for row in attribution.values),
         standard_error=None if error is None else tuple(tuple(row[i] for i in kept) for row in error),
         picture=None,
+        layer_values=(),
+        layer_names=(),
     )
 
 

@@ -10,9 +10,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pellucid.explanation import Explanation
-from pellucid.report import figures, heatmap, pictures
+from pellucid.report import accounts, figures, grid, heatmap, overlays, pictures
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, palette_css
-from pellucid.report.view import AttributionView, PictureView, RunView, plural
+from pellucid.report.run_view import RunView
+from pellucid.report.view import AttributionView, PictureView, plural
 from pellucid.report.visible import LIMIT, pieces, visible
 
 SENTENCE_LIMIT = 4000
@@ -70,6 +71,9 @@ def _environment() -> Environment:
         "heatmap": heatmap,
         "figures": figures,
         "pictures": pictures,
+        "overlays": overlays,
+        "grids": grid,
+        "accounts": accounts,
         "vik": VIK,
         "negative": NEGATIVE,
         "positive": POSITIVE,

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from pellucid.report.colour import VIK, stop_of
@@ -60,14 +60,20 @@ def heat(a: AttributionView, target: int, limit: float) -> Colours:
     """The regions coloured by the attributions of one target, over the picture in grey."""
     assert a.picture is not None
     stops = np.array([stop_of(value, limit) for value in a.values[target]])
-    grey = np.asarray(Image.fromarray(colours(a.picture)).convert("L"), dtype=np.float64)
-    grey = _DARKEST + grey * (255 - _DARKEST) / 255
-    mixed = SHARE * _PALETTE[stops[a.picture.regions]] + (1 - SHARE) * grey[:, :, None]
+    mixed = SHARE * _PALETTE[stops[a.picture.regions]] + (1 - SHARE) * greyed(a.picture)[:, :, None]
     return np.asarray(mixed.round(), dtype=np.uint8)
 
 
-def scaled(array: Colours, height: int, width: int) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Every pixel of the new size takes the colour of the nearest old one, so that no colour arises between two."""
+def greyed(picture: PictureView) -> Float[np.ndarray, "height width"]:
+    """The picture in light greys, on which every colour can be told from its neighbours."""
+    grey = np.asarray(Image.fromarray(colours(picture)).convert("L"), dtype=np.float64)
+    return _DARKEST + grey * (255 - _DARKEST) / 255
+
+
+def scaled(
+    array: Shaped[np.ndarray, "height width *channel"], height: int, width: int
+) -> Shaped[np.ndarray, "rows columns *channel"]:
+    """Every pixel of the new size takes the value of the nearest old one, so that no colour arises between two."""
     rows = ((np.arange(height) + 0.5) * len(array) / height).astype(int)
     columns = ((np.arange(width) + 0.5) * array.shape[1] / width).astype(int)
     return np.ascontiguousarray(array[rows][:, columns])

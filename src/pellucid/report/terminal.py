@@ -6,7 +6,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pellucid.explanation import Checks, Explanation
+from pellucid.account import Entry
+from pellucid.explanation import Explanation
+from pellucid.records import Checks
+from pellucid.report.accounts import AMOUNTS, account_chart, in_words
 from pellucid.report.blocks import Blocks
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, ink_on
 from pellucid.report.heatmap import MINUS, Cell, by_strength, cell, digits, errors, limit_of, totals
@@ -80,6 +83,18 @@ def _table(view: AttributionView, values: list[float], limit: float) -> Table:
     return table
 
 
+def _account(entries: tuple[Entry, ...]) -> Table:
+    """One line for each kind of operation, the largest leak first."""
+    table = Table(box=None, padding=(0, 1), show_edge=False, header_style="bold")
+    table.add_column("operation", max_width=30, overflow="fold")
+    for name in AMOUNTS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in account_chart(entries).rows[:MOST_ROWS]:
+        numbers = [Text(bar.number, style="bold red" if bar.alarming else "") for bar in row.bars]
+        table.add_row(Text(visible(row.operation, 60)), *numbers)
+    return table
+
+
 def explanation_renderable(explanation: Explanation) -> RenderableType:
     """The explanation for a rich console, in colour."""
     view = AttributionView.of(explanation)
@@ -102,6 +117,11 @@ def explanation_renderable(explanation: Explanation) -> RenderableType:
     parts.append(_table(view, values, limit))
     if len(values) > MOST_ROWS:
         parts.append(Text(f"the {MOST_ROWS} strongest of {len(values)} {plural(view.kind)}", style="dim"))
+    if view.account:
+        parts += [Text("\nwhere the relevance went", style="bold"), _account(view.account)]
+        parts.append(Text(in_words(view.account, view.unit), style="dim"))
+    if view.notice:
+        parts.append(Text(f"\n{visible(view.notice, 1200)}", style="dim"))
     cost = view.cost
     parts.append(Text(f"\n{cost.forwards} forward passes, {cost.rows} rows, {cost.seconds:.2f} s", style="dim"))
     return Group(*parts)

@@ -1,0 +1,135 @@
+"""Functions of torch that are taken apart into simpler ones, which the engine then meets one by one."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Number = int | float
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear map whose weight is computed from the input too."""
+    product = torch.matmul(input, weight.mT)
+    return product if bias is None else product + bias
+
+
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """A matrix product and a sum."""
+    product = torch.matmul(mat1, mat2) * alpha
+    # With a factor of 0 the summand may be anything, NaN too.
+    return input * beta + product if beta else product
+
+
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """Matrix products and a sum."""
+    return addmm(input, batch1, batch2, beta=beta, alpha=alpha)
+
+
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
+    """A matrix times a vector, and a sum."""
+    return addmm(input, mat, vec, beta=beta, alpha=alpha)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """A product and a sum."""
+    return input + tensor1 * tensor2 * value
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
+    """A quotient and a sum."""
+    return input + tensor1 / tensor2 * value
+
+
+def lerp(input: Tensor, end: Tensor, weight: Tensor | Number) -> Tensor:
+    """A weighted mean of two tensors."""
+    return input * (1 - weight) + end * weight
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """One half gated by the other."""
+    kept, gate = torch.chunk(input, 2, dim)
+    return kept * torch.sigmoid(gate)
+
+
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The inner product of two vectors."""
+    return torch.sum(input * tensor)
+
+
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """The inner products of the last dimensions."""
+    if input.ndim == 0 or other.ndim == 0:
+        return input * other
+    product = torch.matmul(input, torch.reshape(other, (-1, other.shape[-1])).mT)
+    return torch.reshape(product, input.shape[:-1] + other.shape[:-1])
+
+
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """The outer product of two vectors."""
+    return torch.unsqueeze(input, 1) * vec2
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear map of the products of two inputs."""
+    value = torch.einsum("...i,...oi->...o", input1, torch.einsum("...j,oij->...oi", input2, weight))
+    return value if bias is None else value + bias
+
+
+def maximum(input: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """The largest elements along a dimension and their places."""
+    return torch.return_types.max((torch.amax(input, dim, keepdim), torch.argmax(input, dim, keepdim)))
+
+
+def minimum(input: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """The smallest elements along a dimension and their places."""
+    return torch.return_types.min((torch.amin(input, dim, keepdim), torch.argmin(input, dim, keepdim)))
+
+
+def div(input: Tensor, other: Tensor) -> Tensor:
+    """A quotient whose operands were named."""
+    return torch.div(input, other)
+
+
+def var_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """A variance, which is a scale, and a mean, which is none."""
+    return torch.var(input, *args, **kwargs), _mean(input, *args, **kwargs)
+
+
+def std_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """A standard deviation, which is a scale, and a mean, which is none."""
+    return torch.std(input, *args, **kwargs), _mean(input, *args, **kwargs)
+
+
+def _mean(input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, **_: Any) -> Tensor:
+    # The first argument may be the flag ``unbiased`` of a mean over everything.
+    return torch.mean(input) if dim is None or isinstance(dim, bool) else torch.mean(input, dim, keepdim)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The inner product of two tensors along a dimension, over their norms."""
+    norms = (torch.clamp_min(torch.linalg.vector_norm(each, dim=dim, keepdim=True), eps) for each in (x1, x2))
+    first, second = (each / norm for each, norm in zip((x1, x2), norms, strict=True))
+    return torch.sum(first * second, dim)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """A chain of matrix products."""
+    value = tensors[0]
+    for each in tensors[1:]:
+        value = torch.matmul(value, each)
+    return value
+
+
+@cache
+def decompositions() -> dict[str, Callable[..., Any]]:
+    """Every function that is taken apart, by its name in torch."""
+    own = (
+        linear, addmm, baddbmm, addmv, addcmul, addcdiv, lerp, glu, div, dot, inner, outer, bilinear, var_mean,
+        std_mean, cosine_similarity,
+    )  # fmt: skip
+    table: dict[str, Callable[..., Any]] = {each.__name__: each for each in own}
+    same: dict[str, Callable[..., Any]] = {"vdot": dot, "linalg_multi_dot": multi_dot, "ger": outer}
+    return table | same | {"max": maximum, "min": minimum}

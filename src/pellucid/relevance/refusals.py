@@ -1,0 +1,47 @@
+"""Networks that cannot be traced, each refused in one sentence before anything runs."""
+
+import torch
+from torch import nn
+
+from pellucid.errors import ModelError
+
+_QUANTISED = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.intrinsic.quantized",
+    "bitsandbytes",
+    "auto_gptq",
+    "gptqmodel",
+    "awq",
+)
+
+
+def check_traceable(module: nn.Module) -> None:
+    """Raises ModelError on what hides its operations: a scripted or compiled module, a quantised layer."""
+    for name, part in module.named_modules():
+        where, kind = repr(name or "the network itself"), type(part)
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{where} is a scripted module, whose operations cannot be seen; trace the Python module that it was "
+                "made of."
+            )
+        if kind.__name__ == "OptimizedModule":
+            raise ModelError(
+                f"{where} is a compiled module, whose operations cannot be seen; trace the module that was given to "
+                "torch.compile (it is compiled._orig_mod)."
+            )
+        if kind.__module__.startswith(_QUANTISED):
+            raise ModelError(
+                f"{where} is a quantised layer ({kind.__name__}), whose rounding has no rule; load the network in "
+                "float32, bfloat16 or float16."
+            )
+    for name, parameter in module.named_parameters():
+        if not (parameter.is_floating_point() or parameter.is_complex()):
+            raise ModelError(
+                f"parameter {name!r} is quantised ({parameter.dtype}), and its layer's rounding has no rule; load the "
+                "network in float32, bfloat16 or float16."
+            )
+        if parameter.is_inference():
+            raise ModelError(
+                f"parameter {name!r} was made in inference mode, and nothing can be traced through it; load the "
+                "network outside torch.inference_mode()."
+            )

@@ -1,0 +1,251 @@
+"""One pass of a network under a composite: hooks that say where it is, the engine that carries, what was kept."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
+from functools import partial
+from threading import get_ident
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from pellucid.errors import NumericalError
+from pellucid.relevance.book import Book
+from pellucid.relevance.capture import Slot, pulled
+from pellucid.relevance.composite import Composite
+from pellucid.relevance.engine import Engine, body
+from pellucid.relevance.operations import Kind, Operation
+from pellucid.relevance.rule import AbstractTreatment, AsIs, Call, Place, traced
+
+
+class Output(NamedTuple):
+    """A tensor that the network gave."""
+
+    real: Tensor
+    """The end of the graph that carries relevance."""
+    cut: Tensor
+    """The same numbers, on which a target is computed with ordinary gradients."""
+
+
+Slots = dict[tuple[str, int], list[Slot]]
+"""Slots of the traced tensors of a module, by its name and the number of its call."""
+
+
+class _Whole(NamedTuple):
+    """A module that counts as one operation, while it runs."""
+
+    treatment: AbstractTreatment
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Tracer(AbstractContextManager["Tracer"]):
+    """Inside, a call of the network is traced; afterwards the network is as it was, errors or not.
+
+    Args:
+        module: the network.
+        composite: the rules.
+        keep: patterns of module names whose outputs are kept.
+        strict: refuse what has no rule, rather than take it to first order.
+        account: keep the account of every operation.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        composite: Composite,
+        *,
+        keep: Sequence[str] = (),
+        strict: bool = True,
+        account: bool = False,
+    ) -> None:
+        self.module, self.composite = module, composite
+        self.engine = Engine(composite, module, strict=strict, book=Book(composite.carrier) if account else None)
+        # As torch declares it, without types.
+        self._mode: Any = self.engine
+        self.outputs: list[Output] = []
+        """What the network gave that depends on the input."""
+        self.slots: Slots = {}
+        """What is kept of the outputs of modules."""
+        self.entered: Slots = {}
+        """The same of what came into them."""
+        self._keep = keep
+        self._thread = get_ident()
+        self._known: dict[int, tuple[Tensor, Slot]] = {}
+        self._calls: dict[str, int] = {}
+        self._whole: list[_Whole | None] = []
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._running = False
+        self.engine.returning = False
+
+    def __enter__(self) -> "Tracer":
+        for name, part in self.module.named_modules():
+            place = Place(name, part)
+            kept = any(fnmatchcase(name, pattern) for pattern in self._keep)
+            enter = partial(self._enter, place, self.composite.of_module(place))
+            leave = partial(self._leave, place, kept)
+            self._hooks += [
+                part.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
+                part.register_forward_hook(leave, with_kwargs=True),
+            ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        if self._running:
+            self._stop()
+
+    def _enter(
+        self, place: Place, whole: AbstractTreatment | None, part: nn.Module, args: Any, kwargs: Any
+    ) -> tuple[Any, Any] | None:
+        if not self._is_ours(part):
+            return None
+        if part is self.module and not self._running:
+            self._mode.__enter__()
+            self._running = True
+            self.engine.unseen.settle()
+        self.engine.places.append(place)
+        taken = whole is not None and not self.engine.resting and any(True for _ in traced((args, kwargs)))
+        self._whole.append(_Whole(whole, args, kwargs) if taken and whole is not None else None)
+        if not taken:
+            return None
+        self.engine.resting = True
+        if isinstance(whole, AsIs):
+            return None
+        with torch._C.DisableTorchFunction():
+            # Copies: the module may write into them, and its rule needs what came in.
+            return _mapped(_copied, args), _mapped(_copied, kwargs)
+
+    def _leave(self, place: Place, kept: bool, part: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        if not self._is_ours(part):
+            return output
+        with torch._C.DisableTorchFunction():
+            whole = self._whole.pop()
+            if whole is not None:
+                self.engine.resting = False
+                output = self._as_one(whole, place, part, output)
+                self.engine.unseen.settle()
+            self.engine.unseen.notice()
+            output = _mapped(self._checked, output)
+            self.engine.places.pop()
+            if kept and not self.engine.returning:
+                self._take(place.name, output, () if whole is not None else (args, kwargs))
+        if part is self.module and len(self.engine.places) == 1 and not self.engine.returning:
+            self._stop()
+            return _mapped(self._cut, output)
+        return output
+
+    def _is_ours(self, part: nn.Module) -> bool:
+        """Whether a module is called by this trace: another thread may call the same network meanwhile."""
+        if part is self.module and not self._running:
+            return get_ident() == self._thread
+        return self.engine in _get_current_function_mode_stack()
+
+    def _checked(self, tensor: Tensor) -> Tensor:
+        tensor = self.engine.current(tensor)
+        self.engine.check_origin(tensor)
+        return tensor
+
+    def _stop(self) -> None:
+        self._running = False
+        self._mode.__exit__(None, None, None)
+
+    def _as_one(self, whole: _Whole, place: Place, part: nn.Module, output: Any) -> Any:
+        if isinstance(whole.treatment, AsIs):
+            return output
+        name = type(part).__name__
+        operation = Operation(name, Kind.ACTIVATION, part.forward)
+        ran = Call(operation, Kind.ACTIVATION, place, _Remembered(part, output), whole.args, whole.kwargs)
+        return self.engine.applied(ran, whole.treatment)
+
+    def _take(self, name: str, output: Any, entered: Any) -> None:
+        call = self._calls.get(name, 0)
+        self._calls[name] = call + 1
+        self.slots[name, call] = self._kept(output)
+        self.entered[name, call] = self._kept(entered)
+
+    def _kept(self, value: Any) -> list[Slot]:
+        found = [each for each in tree_leaves(value) if isinstance(each, Tensor) and each.requires_grad]
+        for each in found:
+            # Modules that hand the same tensor on share what is kept of it.
+            if id(each) not in self._known:
+                self._known[id(each)] = (each, Slot(each, self.composite.carrier))
+        return [self._known[id(each)][1] for each in found]
+
+    def _cut(self, tensor: Tensor) -> Tensor:
+        if not tensor.requires_grad:
+            return tensor
+        cut = tensor.detach().requires_grad_()
+        self.outputs.append(Output(tensor, cut))
+        return cut
+
+    def pull(self, seeds: Sequence[Tensor], inputs: Sequence[Tensor], *, again: bool = False) -> tuple[Tensor, ...]:
+        """Carry seeds [target, *shape], one for each output, back to the inputs. Returns [target, *shape of input].
+
+        Unless it is to be called ``again``, what the network saved is freed on the way.
+        Fills the slots. Raises NumericalError where what arrives is not finite.
+        """
+        # Names in place, and tensors by identity, are a matter of the forward pass alone.
+        self._known.clear()
+        self.engine.returning = True
+        self.engine.places = self.engine.places[:1]
+        try:
+            with self.engine:
+                self.engine.unseen.settle()
+                found = pulled(
+                    [each.real for each in self.outputs], inputs, seeds, body(torch.autograd.grad), again=again
+                )
+        finally:
+            self.engine.returning = False
+        if not all(bool(torch.isfinite(each).all()) for each in found):
+            raise NumericalError(
+                f"relevance became NaN or infinite on its way back under composite {self.composite.name!r}: a layer "
+                "divides by a number that is 0 or overflows the network's dtype."
+            )
+        return found
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone() if tensor.requires_grad else tensor
+
+
+def _mapped(change: Callable[[Tensor], Any], value: Any) -> Any:
+    """Any nesting of tensors, that of a library's own output classes too, with each tensor changed."""
+    return tree_map_only(Tensor, change, value)
+
+
+class _Remembered:
+    """A module that already ran on its arguments: its first call gives what came out, later ones run it."""
+
+    def __init__(self, module: nn.Module, value: Any) -> None:
+        self.module = module
+        self.value = [value]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.value.pop() if self.value else self.module.forward(*args, **kwargs)
+
+
+def first_not_finite(module: nn.Module, run: Callable[[], Any]) -> str | None:
+    """The name of the first module that gives NaN or infinity when ``run`` calls the network."""
+    found: list[str] = []
+
+    def look(name: str, part: nn.Module, args: Any, output: Any) -> None:
+        tensors = [each for each in tree_leaves(output) if isinstance(each, Tensor)]
+        if not found and not all(bool(torch.isfinite(each).all()) for each in tensors):
+            found.append(name or type(part).__name__)
+
+    hooks = [part.register_forward_hook(partial(look, name)) for name, part in module.named_modules()]
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None

@@ -1,0 +1,188 @@
+"""The pictures of an explanation as matplotlib figures, for papers and slides. Needs the extra ``plots``."""
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from pellucid.account import Entry
+from pellucid.errors import InputError, MissingPackageError, UnknownNameError
+from pellucid.explanation import Explanation
+from pellucid.report import overlays, pictures
+from pellucid.report.accounts import AMOUNTS, account_chart
+from pellucid.report.colour import VIK
+from pellucid.report.grid import layer_rows, runs, scale, short
+from pellucid.report.view import AttributionView
+from pellucid.report.visible import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+VIEWS = ("heat", "contour", "top-k")
+"""How a picture can be viewed under its attributions."""
+
+# Inches: a cell of a map, what stands beside and below it, and a bar of the account.
+_CELL, _BESIDE, _BELOW, _BAR = (0.13, 0.3), 2.2, 1.1, 0.13
+_FILLS = {"in": "#565d66", "out": "#1d5c7d", "absorbed": "none", "leaked": "#a3201a"}
+
+
+def layers(explanation: Explanation, target: int | None = None) -> "Figure":
+    """The relevance of every feature at every layer, from the input at the bottom up.
+
+    Args:
+        explanation: one by a method that passes through layers.
+        target: index of the target; None: the sum over all.
+
+    Raises:
+        InputError: it has no ``layer_values``, or no such target.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if explanation.layer_values is None:
+        raise InputError(
+            f"{explanation.method} gave no layer_values, so there is no map of layers; use a relevance method."
+        )
+    if target is not None:
+        _require_target(explanation, target)
+    view = AttributionView.of(explanation)
+    return _map(view, view.layer_names[::-1], layer_rows(view, target), _named(view, target))
+
+
+def matrix(explanation: Explanation) -> "Figure":
+    """Every target, from the top in their order, over every feature. Raises MissingPackageError."""
+    view = AttributionView.of(explanation)
+    return _map(view, view.output_names, view.values, f"{len(view.output_names)} targets")
+
+
+def account(explained: Explanation | Sequence[Entry]) -> "Figure":
+    """What came into each kind of operation, and what it handed on, absorbed and leaked; the largest leak on top.
+
+    Raises:
+        InputError: no account was kept.
+        MissingPackageError: matplotlib is not installed.
+    """
+    entries = explained.account if isinstance(explained, Explanation) else explained
+    if not entries:
+        raise InputError("no conservation account was kept, so there is nothing to draw; ask for account=True.")
+    rows = account_chart(entries).rows
+    figure = _figure(8.0, 1.2 + _BAR * (len(AMOUNTS) + 1) * len(rows))
+    axes = figure.subplots()
+    middle = (len(AMOUNTS) - 1) / 2
+    for index, name in enumerate(AMOUNTS):
+        amounts = [_finite(row.bars[index].amount) for row in rows]
+        places = [place + (index - middle) * 0.2 for place in range(len(rows))]
+        line = "#1a1d21" if name == "absorbed" else "none"
+        axes.barh(places, amounts, 0.18, color=_FILLS[name], edgecolor=line, linewidth=0.8, label=name)
+    for place, row in enumerate(rows):
+        leak = row.bars[AMOUNTS.index("leaked")]
+        if leak.alarming:
+            at = max(0.0, _finite(leak.amount))
+            words = f" leaked {leak.number}"
+            axes.text(at, place + middle * 0.2, words, color=_FILLS["leaked"], fontsize=8, va="center")
+    axes.set_yticks(range(len(rows)), [visible(row.operation, 40) for row in rows], parse_math=False)
+    axes.invert_yaxis()
+    axes.axvline(0, color="#1a1d21", linewidth=0.8)
+    unit = explained.unit if isinstance(explained, Explanation) else "unit of the target"
+    axes.set_xlabel(f"relevance, {visible(unit)}", parse_math=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def overlay(explanation: Explanation, target: int = 0, view: str = "heat") -> "Figure":
+    """The picture under the attributions of one target: a heat map, lines of equal strength, or the strongest tenth.
+
+    Raises:
+        InputError: the explanation has no picture, no such target, or there is no such view.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if explanation.picture is None:
+        raise InputError("the explanation has no picture to lay anything over; its input is not an image.")
+    if view not in VIEWS:
+        raise UnknownNameError("view of a picture", view, VIEWS)
+    _require_target(explanation, target)
+    drawn = AttributionView.of(explanation)
+    limit = pictures.limit_of_targets(drawn)
+    draw: dict[str, Callable[[], tuple[pictures.Colours, str]]] = {
+        "heat": lambda: (pictures.heat(drawn, target, limit), ""),
+        "contour": lambda: (overlays.contours(drawn, target), overlays.lines_in_words(drawn, target)),
+        "top-k": lambda: (overlays.top_mask(drawn, target), overlays.mask_in_words(drawn, target)),
+    }
+    shown, words = draw[view]()
+    figure = _figure(6.0, 5.0)
+    axes = figure.subplots()
+    axes.imshow(shown, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title("\n".join(filter(None, (_named(drawn, target), words))), fontsize=9, parse_math=False)
+    if view == "heat":
+        figure.colorbar(_colours(limit), ax=axes, label=visible(drawn.unit), shrink=0.8)
+    return figure
+
+
+def _map(view: AttributionView, names: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> "Figure":
+    """A grid of colours, cut into bands that fit a page."""
+    bands = runs(len(view.features))
+    cell = max(_CELL[0], min(_CELL[1], 9 / max(1, len(bands[0]))))
+    height = 0.5 + (_BELOW + min(cell, 0.2) * len(names)) * len(bands)
+    figure = _figure(_BESIDE + cell * len(bands[0]), height)
+    limit = scale(rows, view.features)
+    colours, values = _colours(limit), np.asarray(rows, np.float64)
+    every = figure.subplots(len(bands), 1, squeeze=False)[:, 0]
+    for axes, band in zip(every, bands, strict=True):
+        # Each band has the width of the widest, so that its cells are as large.
+        part = np.full((len(names), len(bands[0])), np.nan)
+        part[:, : len(band)] = values[:, band.start : band.stop]
+        axes.imshow(part, cmap=colours.cmap, norm=colours.norm, aspect="auto", interpolation="nearest")
+        heads = [short(view.features[place].label or "") for place in band]
+        _ticks(axes, heads, [visible(name, 30) for name in names])
+    figure.suptitle(f"{view.method}: {title}", fontsize=10, parse_math=False)
+    long = min(0.9 * height, 4.0)
+    beyond: Literal["both", "neither"] = "both" if bool((np.abs(values) > limit).any()) else "neither"
+    figure.colorbar(
+        colours, ax=list(every), label=visible(view.unit), shrink=long / height, aspect=long / 0.15, extend=beyond
+    )
+    return figure
+
+
+def _ticks(axes: "Axes", heads: Sequence[str], names: Sequence[str]) -> None:
+    axes.set_xticks(range(len(heads)), heads, rotation=90, fontsize=7, parse_math=False)
+    axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _colours(limit: float) -> "ScalarMappable":
+    """The diverging map of all pictures, symmetric around 0."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    end = limit or 1.0
+    return ScalarMappable(Normalize(-end, end), ListedColormap(VIK, name="vik"))
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure in inches, free of any global state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingPackageError("matplotlib", "pip install 'pellucid[plots]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _finite(amount: float) -> float:
+    """0 in place of what has no length; its number says so."""
+    return amount if isfinite(amount) else 0.0
+
+
+def _named(view: AttributionView, target: int | None) -> str:
+    if target is None and len(view.output_names) > 1:
+        return f"the sum over {len(view.output_names)} targets"
+    return f"“{visible(view.output_names[target or 0], 60)}”"
+
+
+def _require_target(explanation: Explanation, target: int) -> None:
+    count = len(explanation.output_names)
+    if not 0 <= target < count:
+        raise InputError(f"there is no target {target}; the explanation has {count}, counted from 0.")
