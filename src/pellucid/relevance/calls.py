@@ -7,11 +7,12 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from pellucid.relevance.normalisation import named
 from pellucid.relevance.operations import Kind, Operation
+from pellucid.relevance.rule import traced
 
 _RANDOM = ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "rrelu")
 
@@ -79,3 +80,46 @@ def is_plain(value: Any) -> bool:
     """Whether no tensor stands for one target of several."""
     wrapped: Any = torch._C._functorch
     return not any(wrapped.is_functorch_wrapped_tensor(each) for each in tree_leaves(value) if isinstance(each, Tensor))
+
+
+def is_transformed(value: Any) -> bool:
+    """Whether a tensor of a function transform, such as ``torch.vmap``, stands for one that depends on the input."""
+    wrapped: Any = torch._C._functorch
+    if wrapped.maybe_current_level() is None:
+        return False
+    for each in tree_leaves(value):
+        if isinstance(each, Tensor) and wrapped.is_functorch_wrapped_tensor(each):
+            while wrapped.is_functorch_wrapped_tensor(each):
+                each = wrapped.get_unwrapped(each)
+            if each.requires_grad and not isinstance(each, nn.Parameter):
+                return True
+    return False
+
+
+def is_self_contained(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether query, key and value of an attention come by place, and they alone depend on the input."""
+    return len(args) >= 3 and list(map(id, traced((args, kwargs)))) == list(map(id, args[:3]))
+
+
+def is_residual(a: Tensor, b: Tensor) -> bool:
+    """Whether one of two tensors of equal shape was computed from the other."""
+    if a.shape != b.shape:
+        return False
+    edges = [torch.autograd.graph.get_gradient_edge(each)[:2] for each in (a, b)]
+    return any(_descends(one, other) for one, other in (edges, edges[::-1]))
+
+
+def _descends(edge: tuple[Any, int], ancestor: tuple[Any, int]) -> bool:
+    """Whether ``ancestor`` is met on the way back from ``edge``. What is older than the ancestor is not looked at."""
+    node, older = edge[0], ancestor[0]
+    # A leaf has no age: it was there before.
+    oldest = -1 if older.name() == "torch::autograd::AccumulateGrad" else older._sequence_nr()
+    seen, ahead = {node}, [node]
+    while ahead:
+        for parent in ahead.pop().next_functions:
+            if parent == ancestor:
+                return True
+            if parent[0] is not None and parent[0] not in seen and parent[0]._sequence_nr() > oldest:
+                seen.add(parent[0])
+                ahead.append(parent[0])
+    return False

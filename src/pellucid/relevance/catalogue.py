@@ -265,7 +265,7 @@ def _backtrace(name: str, title: str, carrier: Carrier, rules: Rules, cost: str,
         carrier,
         dict.fromkeys(composed_activations(), Through()) | common | rules,
         _facts(name, title, source, cost, conserving=True, notice=_BACKTRACE_PATENT, **facts),
-        fallback=Through(),
+        fallback=FirstOrder(),
     )
 
 

@@ -12,6 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 
 from pellucid.errors import InputError
+from pellucid.relevance.hole import of_operands
 from pellucid.relevance.normalisation import Normalisation
 from pellucid.relevance.operations import Kind, operation_of
 from pellucid.relevance.rule import AbstractRule, AbstractTreatment, Carrier, producer, rewritten, traced
@@ -98,13 +99,18 @@ class Ratio(AbstractCoefficientRule):
                 f"{getattr(func, '__name__', type(func).__name__)!r} is none; give it another rule."
             )
         ctx.start, ctx.slope = (_plain(each) for each in _at_zero(x, func, args, kwargs))
-        ctx.save_for_backward(x, value)
+        # The result is computed again on the way back: keeping it would cost as much memory as all else that is saved.
+        ctx.function = of_operands(func, args, kwargs, ctx.operands)
+        # A module may write into what it is given.
+        ctx.copies = operation_of(func) is None
+        ctx.save_for_backward(x)
         result: Tensor = value
         return result
 
     def backward(self, ctx: Any, *carriers: Tensor) -> Tensor:
         saved: tuple[Tensor, ...] = ctx.saved_tensors
-        x, y = saved
+        (x,) = saved
+        y: Tensor = ctx.function(x.clone() if ctx.copies else x)
         if isinstance(ctx.start, float) and isinstance(ctx.slope, float) and not ctx.start:
             return carriers[0] * (y / x).nan_to_num(ctx.slope)
         # Near 0 the difference is all rounding.

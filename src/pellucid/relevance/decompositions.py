@@ -123,12 +123,40 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     return value
 
 
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Attention of which an operand, or a mask, is of another kind than usual: two products around a softmax."""
+    if enable_gqa:
+        key, value = (torch.repeat_interleave(each, query.shape[-3] // each.shape[-3], -3) for each in (key, value))
+    scores = torch.matmul(query, key.mT) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is None:
+        weights = torch.softmax(scores, -1)
+    elif attn_mask.dtype is torch.bool:
+        weights = torch.softmax(torch.masked_fill(scores, ~attn_mask, -torch.inf), -1)
+        # Where everything is masked nothing is attended to.
+        weights = torch.masked_fill(weights, ~attn_mask, 0.0)
+    else:
+        weights = torch.softmax(scores + attn_mask, -1)
+    return torch.matmul(torch.dropout(weights, dropout_p, dropout_p > 0), value)
+
+
 @cache
 def decompositions() -> dict[str, Callable[..., Any]]:
     """Every function that is taken apart, by its name in torch."""
     own = (
         linear, addmm, baddbmm, addmv, addcmul, addcdiv, lerp, glu, div, dot, inner, outer, bilinear, var_mean,
-        std_mean, cosine_similarity,
+        std_mean, cosine_similarity, scaled_dot_product_attention,
     )  # fmt: skip
     table: dict[str, Callable[..., Any]] = {each.__name__: each for each in own}
     same: dict[str, Callable[..., Any]] = {"vdot": dot, "linalg_multi_dot": multi_dot, "ger": outer}

@@ -18,7 +18,16 @@ from torch.utils._pytree import tree_leaves
 
 from pellucid.errors import InputError, ModelError, NoRuleError
 from pellucid.relevance.book import Book
-from pellucid.relevance.calls import grows, input_of, is_plain, is_training, out_of_place
+from pellucid.relevance.calls import (
+    grows,
+    input_of,
+    is_plain,
+    is_residual,
+    is_self_contained,
+    is_training,
+    is_transformed,
+    out_of_place,
+)
 from pellucid.relevance.composite import Composite
 from pellucid.relevance.decompositions import decompositions
 from pellucid.relevance.operations import Kind, Operation, in_place, operations
@@ -85,6 +94,9 @@ class Engine(TorchFunctionMode):
     def _meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of one call of the network, whatever it calls."""
         args, kwargs = rewritten(args, self.current), rewritten(kwargs, self.current)
+        if not self.returning and is_transformed((args, kwargs)):
+            self._refuse_hidden("vmap or another function transform", self.place)
+            return func(*args, **kwargs)
         operands = list(traced((args, kwargs)))
         operation = operations().get(func)
         if operation is not None and operation.kind is Kind.EMBEDDING and not operands:
@@ -209,8 +221,19 @@ class Engine(TorchFunctionMode):
                 f"{self.place.name or 'the network itself'!r} recomputes by a re-entrant checkpoint, which hides its "
                 "operations; use torch.utils.checkpoint with use_reentrant=False, or switch checkpointing off."
             )
-        if self.composite.otherwise is None:
-            self._refuse(name, self.place)
+        self._refuse_hidden(name, self.place)
+
+    def _refuse_hidden(self, name: str, place: Place) -> None:
+        """What autograd alone follows is taken to first order by coefficients and gradients, and by nothing else."""
+        if self.composite.otherwise is not None:
+            return
+        if not self.strict and self.composite.carrier in ("relevance", "pair"):
+            raise ModelError(
+                f"what {name!r} computes at {place.name or 'the network itself'!r} cannot be seen, and composite "
+                f"{self.composite.name!r} cannot take it to first order; use one that carries coefficients, such as "
+                "'attnlrp', or call functions of torch there."
+            )
+        self._refuse(name, place)
 
     def _kind_of(
         self,
@@ -224,7 +247,7 @@ class Engine(TorchFunctionMode):
         kind: Kind | None = operation.kind
         several = len(operands) > 1
         if kind is Kind.SUM:
-            kind = Kind.SHIFT if not several else Kind.RESIDUAL if _is_residual(*operands[:2]) else Kind.SUM
+            kind = Kind.SHIFT if not several else Kind.RESIDUAL if is_residual(*operands[:2]) else Kind.SUM
         elif kind is Kind.PRODUCT and not several:
             kind = Kind.SCALE
         elif kind is Kind.EMBEDDING:
@@ -252,6 +275,9 @@ class Engine(TorchFunctionMode):
             kind = Kind.NORMALISER
         elif kind is Kind.NORM and several:
             return None, args
+        elif kind is Kind.ATTENTION and self.composite.carrier in ("relevance", "pair"):
+            # The rules that carry relevance are those of three traced operands.
+            kind = kind if is_self_contained(args, kwargs) else None
         return kind, args
 
     def _quotient(
@@ -344,30 +370,6 @@ def _name_of(func: Callable[..., Any]) -> str:
     if name == "__get__":
         return str(getattr(getattr(func, "__self__", None), "__name__", name))
     return name
-
-
-def _is_residual(a: Tensor, b: Tensor) -> bool:
-    """Whether one of two tensors of equal shape was computed from the other."""
-    if a.shape != b.shape:
-        return False
-    edges = [torch.autograd.graph.get_gradient_edge(each)[:2] for each in (a, b)]
-    return any(_descends(one, other) for one, other in (edges, edges[::-1]))
-
-
-def _descends(edge: tuple[Any, int], ancestor: tuple[Any, int]) -> bool:
-    """Whether ``ancestor`` is met on the way back from ``edge``. What is older than the ancestor is not looked at."""
-    node, older = edge[0], ancestor[0]
-    # A leaf has no age: it was there before.
-    oldest = -1 if older.name() == "torch::autograd::AccumulateGrad" else older._sequence_nr()
-    seen, ahead = {node}, [node]
-    while ahead:
-        for parent in ahead.pop().next_functions:
-            if parent == ancestor:
-                return True
-            if parent[0] is not None and parent[0] not in seen and parent[0]._sequence_nr() > oldest:
-                seen.add(parent[0])
-                ahead.append(parent[0])
-    return False
 
 
 @cache

@@ -18,7 +18,7 @@ from pellucid.relevance.hole import of_operands
 from pellucid.relevance.normalisation import Normalisation
 from pellucid.relevance.operations import Kind
 from pellucid.relevance.redistribution import AbstractRelevanceRule
-from pellucid.relevance.rule import AbstractRule
+from pellucid.relevance.rule import AbstractRule, Carrier
 
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
@@ -132,11 +132,11 @@ class HalvedProducts(AbstractRelevanceRule):
     def __init__(self, epsilon: Number = 1e-6) -> None:
         self.epsilon = epsilon
 
-    def forward(self, ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Tensor:
+    def forward(self, ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         return _first_order(ctx, func, args, kwargs)
 
     def shares(self, ctx: Any, *relevance: Tensor) -> tuple[Tensor, ...]:
-        found = _to_first_order(ctx, relevance[0], self.epsilon)
+        found = _to_first_order(ctx, relevance, self.epsilon)
         return tuple(each / len(found) for each in found)
 
     def withheld(self, ctx: Any, *carriers: Tensor) -> Tensor:
@@ -148,38 +148,55 @@ class HalvedProducts(AbstractRelevanceRule):
 
 @final
 class FirstOrder(AbstractRelevanceRule):
-    """R_in = x J^T (R / stab(z)) of any operation z = f(x) [montavon2019, section 10.2.3]."""
+    """R_in = x J^T (R / stab(z)) of any operation z = f(x) [montavon2019, section 10.2.3], of each of a pair alike."""
 
+    carriers: ClassVar[tuple[Carrier, ...]] = ("relevance", "pair")
     leaves_residue = True
 
     def __init__(self, epsilon: Number = 1e-6) -> None:
         self.epsilon = epsilon
 
-    def forward(self, ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Tensor:
+    def forward(self, ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         return _first_order(ctx, func, args, kwargs)
 
     def shares(self, ctx: Any, *relevance: Tensor) -> tuple[Tensor, ...]:
-        return _to_first_order(ctx, relevance[0], self.epsilon)
+        return _to_first_order(ctx, relevance, self.epsilon)
 
     def withheld(self, ctx: Any, *carriers: Tensor) -> Tensor:
-        *operands, value = ctx.saved_tensors
-        constant = ctx.function(*(torch.zeros_like(each) for each in operands))
-        total = stabilised(value, self.epsilon)
-        kept: Tensor = constant + total - value
-        return carriers[0] * kept / total
+        operands, values = _operands_and_values(ctx)
+        constants = ctx.function(*(torch.zeros_like(each) for each in operands))
+        kept = []
+        for place, constant, value in zip(ctx.places, constants, values, strict=True):
+            total = stabilised(value, self.epsilon)
+            kept.append((carriers[place] * (constant + total - value) / total).flatten())
+        return torch.cat(kept)
 
 
-def _first_order(ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Tensor:
-    value: Tensor = func(*args, **kwargs)
-    ctx.function = of_operands(func, args, kwargs, ctx.operands)
-    ctx.save_for_backward(*ctx.operands, value)
+def _first_order(ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    value: Any = func(*args, **kwargs)
+    members = _members(value)
+    ctx.places = [place for place, each in enumerate(members) if each.is_floating_point()]
+    ctx.mark_non_differentiable(*(each for each in members if not each.is_floating_point()))
+    call = of_operands(func, args, kwargs, ctx.operands)
+    ctx.function = lambda *given: tuple(each for each in _members(call(*given)) if each.is_floating_point())
+    ctx.save_for_backward(*ctx.operands, *(members[place] for place in ctx.places))
     return value
 
 
-def _to_first_order(ctx: Any, relevance: Tensor, epsilon: Number) -> tuple[Tensor, ...]:
-    *operands, value = ctx.saved_tensors
+def _members(value: Any) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else tuple(value)
+
+
+def _operands_and_values(ctx: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    saved: tuple[Tensor, ...] = ctx.saved_tensors
+    count = len(saved) - len(ctx.places)
+    return saved[:count], saved[count:]
+
+
+def _to_first_order(ctx: Any, relevance: tuple[Tensor, ...], epsilon: Number) -> tuple[Tensor, ...]:
+    operands, values = _operands_and_values(ctx)
     back = torch.func.vjp(ctx.function, *operands)[1]
-    c = relevance / stabilised(value, epsilon)
+    c = tuple(relevance[place] / stabilised(z, epsilon) for place, z in zip(ctx.places, values, strict=True))
     # Nothing arrives at a masked place, and what stands there is infinite.
     return tuple((x * each).nan_to_num(0.0) for x, each in zip(operands, back(c), strict=True))
 

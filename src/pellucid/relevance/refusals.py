@@ -29,6 +29,11 @@ def check_traceable(module: nn.Module) -> None:
                 f"{where} is a compiled module, whose operations cannot be seen; trace the module that was given to "
                 "torch.compile (it is compiled._orig_mod)."
             )
+        if part._compiled_call_impl is not None:
+            raise ModelError(
+                f"{where} was compiled by its method compile(), and its operations cannot be seen; trace a copy that "
+                "was not."
+            )
         if kind.__module__.startswith(_QUANTISED):
             raise ModelError(
                 f"{where} is a quantised layer ({kind.__name__}), whose rounding has no rule; load the network in "

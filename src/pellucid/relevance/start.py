@@ -23,6 +23,8 @@ def scores(target: AbstractTarget | None, logits: Float[Tensor, "row class"]) ->
     """The target on each row. Raises InputError on a target that a bare network cannot have."""
     if target is None:
         target = Logit()
+    if not isinstance(target, AbstractTarget):
+        raise InputError(f"a target is Logit, Margin or Token with the index of an output, not {target!r}: Logit(0).")
     if not isinstance(target, Logit | Margin | Token):
         raise InputError(
             f"{type(target).__name__} explains a text, and a bare network gives numbers: use Logit, Margin or Token "
@@ -79,8 +81,10 @@ def seeds(
     if isinstance(start, Tensor):
         relevance = _given(start, z, carrier)
     else:
-        if start not in ("value", "one"):
+        if not isinstance(start, str) or start not in ("value", "one"):
             raise InputError(f"start is 'value', 'one' or a tensor shaped like the output, not {start!r}.")
+        if not targets:
+            raise InputError("no target was given: name at least one, such as Logit(0), or leave target out.")
         slopes = torch.stack([_slopes(z, each) for each in targets])
         relevance = slopes if start == "one" else slopes * z
         if carrier == "pair":

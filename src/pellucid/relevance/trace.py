@@ -60,7 +60,7 @@ class Trace:
         self._single, self._book, self._again = single, tracer.engine.book, again
         self._held = Kept(tracer.slots, tracer.entered) if kept else None
         at_leaves = [
-            carrier if self.composite.carrier != "coefficient" else _product(carrier, leaf)
+            _wide(carrier) if self.composite.carrier != "coefficient" else _wide(carrier) * _wide(leaf.detach())
             for carrier, leaf in zip(carriers, leaves.tensors, strict=True)
         ]
         self._rows = len(carriers[0]) if carriers else 0
@@ -269,9 +269,9 @@ def _check_output(module: nn.Module, leaves: Leaves, tracer: Tracer, output: Ten
         )
 
 
-def _product(carrier: Tensor, leaf: Tensor) -> Tensor:
-    wide = torch.promote_types(carrier.dtype, torch.float32)
-    return carrier.to(wide) * leaf.detach().to(wide)
+def _wide(tensor: Tensor) -> Tensor:
+    """The same numbers in float32, or in what is wider."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _difference(positive: Any, negative: Any) -> Any:
