@@ -37,7 +37,7 @@ lint: $(DEV_STAMP)  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(DEV_STAMP)  ## measure speed and memory beside Captum
-	for file in benchmarks/bench_*.py; do echo "$$file"; $(BIN)/python "$$file"; done
+	for file in benchmarks/bench_*.py benchmarks/relevance.py; do echo "$$file"; $(BIN)/python "$$file"; done
 
 clean:  ## remove the virtual environment, the demo's output and every cache
 	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -56,7 +56,7 @@ def machine(told: dict[str, Any], sections: dict[str, Any]) -> str:
 
 def cost(found: dict[str, Any], unit: str) -> str:
     lines = [
-        f"### Time\n\n| network | composite | {unit} | fwd | grad | grad, `keep=" * "` | aim |",
+        f"### Time\n\n| network | composite | {unit} | fwd | grad | grad, everything kept | aim |",
         "|---|---|--:|--:|--:|--:|---|",
     ]
     for network, part in found.items():
@@ -94,7 +94,7 @@ def aim(name: str) -> str:
 
 def memory(found: dict[str, Any], _: str) -> str:
     lines = [
-        "### Memory\n\n| network | composite | MB | grad | MB, `keep=" * "` | grad | aim |",
+        "### Memory\n\n| network | composite | MB | grad | MB, everything kept | grad | aim |",
         "|---|---|--:|--:|--:|--:|---|",
     ]
     for network, part in found.items():

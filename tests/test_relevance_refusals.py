@@ -58,7 +58,7 @@ UNKNOWN = {
 def test_an_operation_of_no_table_is_refused_by_name(name):
     module = nn.Sequential(nn.Identity(), nn.Sequential(Net(lambda x: UNKNOWN[name](x[:1]).abs().sum(1))))
     x = X[:, :3, :] if name == "conv1d" else X
-    with pytest.raises(NoRuleError, match=rf"'{name}' at '1.0' in composite 'attnlrp'.*with_rule.*strict=False"):
+    with pytest.raises(NoRuleError, match=rf"'{name}' at '1.0' in composite 'reslrp'.*with_rule.*strict=False"):
         trace(module, x, Logit(1), composite="reslrp")
     found = trace(module, x, Logit(1), composite="reslrp", strict=False)
     assert found.approximated[0] == (name, "1.0")

@@ -111,7 +111,9 @@ def composed_activations() -> tuple[type[nn.Module], ...]:
 @cache
 def all_composites() -> dict[str, Composite]:
     """Every composite by name. Raises InputError where a plug-in takes the name of another composite."""
-    known = {each.name: each for each in (*_coefficient_composites(), *_relevance_composites())}
+    known = {
+        each.name: each for each in (*_coefficient_composites(), *_relevance_composites(), *_backtrace_composites())
+    }
     for entry in entry_points(group="pellucid.composites"):
         plugin: Composite = entry.load()
         if plugin.name in known:
@@ -179,7 +181,14 @@ def _relevance_composites() -> list[Composite]:
         Kind.ATTENTION: HalvedAttentionRelevance(constant=True),
     }
     return [
-        _signed("lrp-gamma", "LRP-gamma", "Montavon et al. 2019, table 10.1", traced | {Kind.LINEAR: Gamma()}),
+        _signed(
+            "lrp-gamma",
+            "LRP-gamma",
+            "Montavon et al. 2019, table 10.1",
+            traced | {Kind.LINEAR: Gamma()},
+            # The other two give nothing, or too much, to a unit all of whose contributions have one sign.
+            conserving=True,
+        ),
         _signed("alpha-beta", "LRP-alpha-beta", "Bach et al. 2015, eq. 60", held | {Kind.LINEAR: AlphaBeta()}),
         _signed(
             "zplus",
@@ -189,6 +198,11 @@ def _relevance_composites() -> list[Composite]:
             # Measured on EfficientNet-Lite0: the maps of two classes have a cosine of 0.999.
             class_specific=False,
         ),
+    ]
+
+
+def _backtrace_composites() -> list[Composite]:
+    return [
         _backtrace(
             "backtrace",
             "DLBacktrace, default mode",
@@ -246,7 +260,7 @@ def _signed(name: str, title: str, source: str, rules: Rules, **facts: Any) -> C
         name,
         "relevance",
         dict.fromkeys(composed_activations(), Through()) | common | rules,
-        _facts(name, title, source, cost, conserving=True, **facts),
+        _facts(name, title, source, cost, **facts),
         fallback=FirstOrder(),
     )
 

@@ -89,7 +89,10 @@ class Composite(Mapping[Key, AbstractTreatment]):
         rule = self._of_place(place)
         if rule is not None and rule.kinds is not None and kind in rule.kinds:
             return rule
-        return self._functions.get(operation.name) or self._rules.get(kind)
+        rule = self._functions.get(operation.name)
+        if rule is not None and (rule.kinds is None or kind in rule.kinds):
+            return rule
+        return self._rules.get(kind)
 
     def of_function(self, function: Callable[..., Any]) -> AbstractTreatment | None:
         """What is done with a function of torch that is in no table; None where nothing was said of it."""
@@ -112,6 +115,9 @@ class Composite(Mapping[Key, AbstractTreatment]):
                 f"{rule!r} is a rule for the carrier {' or '.join(rule.carriers)}, and composite {self.name!r} carries "
                 f"the {self.carrier}: the two cannot be mixed in one pass."
             )
+        if isinstance(key, Kind) and rule.kinds is not None and key not in rule.kinds:
+            kinds = ", ".join(sorted(rule.kinds))
+            raise InputError(f"{rule!r} cannot treat operations of kind {str(key)!r}, only: {kinds}.")
         if isinstance(key, Kind | str) or (isinstance(key, type) and issubclass(key, nn.Module)):
             return
         if not _is_function(key):

@@ -14,7 +14,7 @@ class _Hole(NamedTuple):
 
 def of_operands(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], operands: tuple[Tensor, ...]
-) -> Callable[..., Tensor]:
+) -> Callable[..., Any]:
     """The call as a function of as many tensors as it has traced operands, in their order."""
     places = iter(range(len(operands)))
 
@@ -34,8 +34,7 @@ def of_operands(
 
     held = emptied(args), emptied(kwargs)
 
-    def function(*given: Tensor) -> Tensor:
-        value: Tensor = func(*filled(held[0], given), **filled(held[1], given))
-        return value
+    def function(*given: Tensor) -> Any:
+        return func(*filled(held[0], given), **filled(held[1], given))
 
     return function

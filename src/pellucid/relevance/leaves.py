@@ -20,6 +20,8 @@ class Leaves:
     """
 
     def __init__(self, x: Inputs) -> None:
+        if not isinstance(x, Tensor | Mapping | Sequence):
+            raise InputError(f"the input is a tensor, a tuple or a dict of them, not {type(x).__name__}.")
         self._x = x
         named = {"": x} if isinstance(x, Tensor) else x if isinstance(x, Mapping) else dict(enumerate(x))
         # Autograd may have to save it, and cannot save what was made in inference mode.
@@ -41,6 +43,11 @@ class Leaves:
     def unbatched(self) -> bool:
         """Whether the input is a single vector."""
         return isinstance(self._x, Tensor) and self._x.ndim == 1 and self._x.is_floating_point()
+
+    @property
+    def holds_nan(self) -> bool:
+        """Whether the input itself is no number somewhere."""
+        return any(bool(each.isnan().any()) for each in self._leaf.values())
 
     @property
     def tensors(self) -> list[Tensor]:

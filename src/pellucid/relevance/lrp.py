@@ -9,6 +9,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from pellucid.errors import ModelError
 from pellucid.relevance.attention import Attention
 from pellucid.relevance.forms import Factors
 from pellucid.relevance.functional import lrp
@@ -175,6 +176,12 @@ class FirstOrder(AbstractRelevanceRule):
 def _first_order(ctx: Any, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     value: Any = func(*args, **kwargs)
     members = _members(value)
+    if any(each.is_complex() for each in members):
+        name = getattr(func, "__name__", type(func).__name__)
+        raise ModelError(
+            f"{name!r} gives complex numbers, which relevance cannot be divided by; use a composite that carries "
+            "coefficients, such as 'attnlrp'."
+        )
     ctx.places = [place for place, each in enumerate(members) if each.is_floating_point()]
     ctx.mark_non_differentiable(*(each for each in members if not each.is_floating_point()))
     call = of_operands(func, args, kwargs, ctx.operands)

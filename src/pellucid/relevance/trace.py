@@ -236,15 +236,12 @@ def trace(
         ModelError: a scripted, compiled or quantised module; an output that does not depend on the input.
         NumericalError: NaN or infinity in a layer, which is named.
     """
-    if not isinstance(module, nn.Module):
-        raise InputError(f"trace needs a torch.nn.Module, not {type(module).__name__}; it is model.module of a model.")
+    patterns = _patterns(module, keep)
     chosen = composite if isinstance(composite, Composite) else composite_of(composite)
-    check_traceable(module)
     targets = [*target] if isinstance(target, Sequence) else [target]
-    patterns = (keep,) if isinstance(keep, str) else keep
     with torch.inference_mode(mode=False), torch.enable_grad():
         leaves = Leaves(x)
-        with Tracer(module, chosen, keep=patterns or (), strict=strict, account=account) as tracer:
+        with Tracer(module, chosen, keep=patterns, strict=strict, account=account) as tracer:
             output = output_of(leaves.call(module))
         leaves.add(tracer.engine.embedded)
         tracer.outputs = [each for each in tracer.outputs if each.cut is output]
@@ -256,13 +253,27 @@ def trace(
     return Trace(tracer, leaves, carriers, seeded, single=single, kept=keep is not None, again=again)
 
 
+def _patterns(module: nn.Module, keep: str | Sequence[str] | None) -> Sequence[str]:
+    """What is to be kept of a module. Raises InputError on what is neither, ModelError as ``check_traceable``."""
+    if not isinstance(module, nn.Module):
+        raise InputError(f"trace needs a torch.nn.Module, not {type(module).__name__}; it is model.module of a model.")
+    if not isinstance(keep, Sequence | None):
+        raise InputError(f"keep is a pattern of module names, or several, not {keep!r}; '*' keeps all.")
+    check_traceable(module)
+    return (keep,) if isinstance(keep, str) else keep or ()
+
+
 def _check_output(module: nn.Module, leaves: Leaves, tracer: Tracer, output: Tensor) -> None:
     if not bool(torch.isfinite(output).all()):
+        if leaves.holds_nan:
+            raise InputError("the input holds NaN, and so does the output; nothing can be traced from there.")
         name = first_not_finite(module, lambda: leaves.call(module))
         raise NumericalError(f"{name or 'the network'!r} gives NaN or infinity; nothing can be traced from there.")
     if not tracer.outputs:
         constants = ", ".join(f"{operation} at {place!r}" for operation, place in tracer.engine.cut)
         why = f"what was taken as a constant: {constants}" if constants else "a part that runs without gradients"
+        if not leaves.tensors:
+            why = "the input holds integers alone, and no F.embedding looks vectors up for them"
         raise ModelError(
             f"the output does not depend on the input under composite {tracer.composite.name!r} ({why}); trace an "
             "earlier output, use another composite, give what was cut a rule of its own, or remove no_grad and detach."

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from pellucid.errors import NumericalError
+from pellucid.errors import MOST_NAMES, InputError, NumericalError
 from pellucid.relevance.book import Book
 from pellucid.relevance.capture import Slot, pulled
 from pellucid.relevance.composite import Composite
@@ -83,6 +83,13 @@ class Tracer(AbstractContextManager["Tracer"]):
         self.engine.returning = False
 
     def __enter__(self) -> "Tracer":
+        names = [name for name, _ in self.module.named_modules()]
+        for key in self.composite:
+            if isinstance(key, str) and not isinstance(key, Kind) and not any(fnmatchcase(n, key) for n in names):
+                raise InputError(
+                    f"composite {self.composite.name!r} has a rule for {key!r}, and no module of this network has such "
+                    f"a name; they are called {', '.join(map(repr, names[1:MOST_NAMES]))}."
+                )
         for name, part in self.module.named_modules():
             place = Place(name, part)
             kept = any(fnmatchcase(name, pattern) for pattern in self._keep)
