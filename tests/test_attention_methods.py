@@ -206,7 +206,7 @@ class MeanPooled(hf.BertPreTrainedModel):
 def test_a_network_that_pools_is_read_everywhere_alike():
     module, tokenizer = tiny.encoder("bert")
     pooled = tiny.randomised(lambda: MeanPooled(module.config))
-    model = pellucid.load((pooled, tokenizer), kind="text-classifier", dtype="float64")
+    model = pellucid.load((pooled, tokenizer), task="text-classifier", dtype="float64")
     weights = [each[0].detach().numpy() for each in output_attentions(model)]
     seq = weights[0].shape[-1]
     for method, formula in (("raw_attention", oracle.raw_attention), ("rollout", oracle.rollout)):

@@ -16,7 +16,8 @@ from pellucid.errors import InputError, ModelError
 from pellucid.methods import all_methods
 from pellucid.methods.attention import Watched
 from pellucid.methods.attention_pixels import Patches, at_pixels, cutting
-from pellucid.models.image_classifier import ImageClassifier, Preprocessing
+from pellucid.models.image_classifier import ImageClassifier
+from pellucid.models.pictures import Preprocessing
 from test_attention_methods import GRADIENT, METHODS, left
 from test_image_classifier import MEAN, STD, drawn
 from test_image_classifier import classifier as convolutional

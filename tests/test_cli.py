@@ -25,8 +25,8 @@ from pellucid.errors import ModelError, NumericalError, RecordError
 from pellucid.methods import all_methods
 from pellucid.metrics import all_metrics
 from pellucid.models import NAMES
-from pellucid.models.image_classifier import IMAGE_KINDS
 from pellucid.models.loading import DTYPES
+from pellucid.models.pictures import IMAGE_KINDS
 from pellucid.models.text import TEXT_KINDS
 from pellucid.testing import TEXT, tiny_model
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from pellucid import Logit, Margin, explain
 from pellucid.errors import InputError, ModelError, PellucidError, UnknownNameError
-from pellucid.models.image_classifier import ImageClassifier, Preprocessing
+from pellucid.models.image_classifier import ImageClassifier
+from pellucid.models.pictures import Preprocessing
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 SIZES = [(27, 31), (28, 28), (9, 5)]

@@ -95,7 +95,7 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     torch.save(module.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="could not be loaded"):
-        pellucid.load(tmp_path, kind="causal-lm")
+        pellucid.load(tmp_path, task="causal-lm")
 
 
 def test_what_is_not_there_is_refused_in_one_sentence(tmp_path, monkeypatch):
@@ -199,13 +199,16 @@ def test_a_background_that_does_not_fit_its_columns_is_refused(tmp_path):
         pellucid.load(folder)
 
 
+MODALITIES = {"text-classification": "text", "image-classification": "image", "image-text-to-text": "vision-language"}
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("smollm2", "efficientnet-lite0")])
 def test_every_named_model_loads_has_a_card_and_is_small(name):
     model = pellucid.load(name)
     assert model.name == name
     assert 0 < model.disk_bytes <= 2_000_000
     (card,) = (each for each in model_cards() if each.name == name)
-    assert model.modality in {"text-classification": "text", "image-classification": "image"}.get(card.task, "tabular")
+    assert model.modality in MODALITIES.get(card.task, "tabular")
     assert card.install == ""
 
 
@@ -219,7 +222,7 @@ def test_a_broken_gguf_file_is_refused(tmp_path, monkeypatch):
 
 def test_a_network_of_another_kind_is_refused():
     module, tokenizer = tiny.encoder("bert")
-    with pytest.raises(ModelError, match="neither a causal language model nor a classifier of texts or images"):
+    with pytest.raises(ModelError, match="neither a language model, nor a vision-language model, nor"):
         pellucid.load((module.bert, tokenizer))
 
 

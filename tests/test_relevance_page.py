@@ -102,7 +102,7 @@ def test_the_examples_run_and_give_the_shapes_that_they_say():
         for expression, shape in re.findall(r"^(\S+)  # \[([0-9, ]+)\]", block, re.MULTILINE):
             assert list(eval(expression, world).shape) == [int(size) for size in shape.split(", ")], expression
             shapes += 1
-    assert shapes == 4
+    assert shapes == 5
     assert (world["squares"].name, world["squares"].facts.name) == ("squares", "squares")
     network, x, odd = world["network"], world["x"], world["odd"]
     assert pellucid.trace(odd, x, strict=False).approximated == (("special_erfcx", "1"),)

@@ -10,7 +10,8 @@ from pellucid.errors import InputError
 from pellucid.games import ask
 from pellucid.games.tensor import BATCH_NUMBERS
 from pellucid.games.tensor_imputers import MOST_DRAWS, NOISE, make_tensor_imputer
-from pellucid.models.image_classifier import ImageClassifier, Preprocessing
+from pellucid.models.image_classifier import ImageClassifier
+from pellucid.models.pictures import Preprocessing
 from pellucid.models.tabular import Column, Tabular
 from test_image_classifier import MEAN, STD, drawn, network
 from test_tabular import COLUMNS, OTHERS, ROW

@@ -14,7 +14,8 @@ from pellucid import Choice, Logit, Margin, explain, explain_batch
 from pellucid.errors import NumericalError
 from pellucid.games import ask
 from pellucid.methods import all_methods
-from pellucid.models.image_classifier import ImageClassifier, Preprocessing
+from pellucid.models.image_classifier import ImageClassifier
+from pellucid.models.pictures import Preprocessing
 from pellucid.models.tabular import Column, Tabular
 from test_image_classifier import MEAN, STD, drawn
 from test_image_classifier import network as convolutional

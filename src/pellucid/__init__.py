@@ -11,12 +11,41 @@ if TYPE_CHECKING:
     from pellucid.errors import NoRuleError, PellucidError
     from pellucid.explanation import Explanation
     from pellucid.facts import Facts, MetricFacts
-    from pellucid.models import CausalLM, Column, ImageClassifier, Prompt, Tabular, Template, TextClassifier, load
+    from pellucid.models import (
+        CausalLM,
+        Column,
+        ImageClassifier,
+        Preprocessing,
+        Prompt,
+        Segmentation,
+        Tabular,
+        Template,
+        TextClassifier,
+        VisionLanguage,
+        keras_module,
+        load,
+    )
     from pellucid.records import Check, Checks, Cost, Feature, Fingerprint
     from pellucid.relevance.catalogue import composite, composites
-    from pellucid.relevance.trace import Trace, trace
+    from pellucid.relevance.trace import Trace
+    from pellucid.relevance.tracing import trace
     from pellucid.table import write_table
-    from pellucid.targets import Answer, Choice, Contrast, Generated, Logit, Margin, Options, Target, Token, Tokens
+    from pellucid.targets import (
+        Answer,
+        Box,
+        Choice,
+        Contrast,
+        Generated,
+        Logit,
+        Margin,
+        Options,
+        Pixel,
+        Region,
+        Step,
+        Target,
+        Token,
+        Tokens,
+    )
 
 # Importing torch takes seconds; `pellucid --help` and an import of the package alone must not wait for it.
 _HOMES = {
@@ -28,24 +57,33 @@ _HOMES = {
         "CausalLM",
         "Column",
         "ImageClassifier",
+        "Preprocessing",
         "Prompt",
+        "Segmentation",
         "Tabular",
         "Template",
         "TextClassifier",
+        "VisionLanguage",
+        "keras_module",
         "load",
     ),
     "pellucid.records": ("Check", "Checks", "Cost", "Feature", "Fingerprint"),
     "pellucid.relevance.catalogue": ("composite", "composites"),
-    "pellucid.relevance.trace": ("Trace", "trace"),
+    "pellucid.relevance.trace": ("Trace",),
+    "pellucid.relevance.tracing": ("trace",),
     "pellucid.table": ("write_table",),
     "pellucid.targets": (
         "Answer",
+        "Box",
         "Choice",
         "Contrast",
         "Generated",
         "Logit",
         "Margin",
         "Options",
+        "Pixel",
+        "Region",
+        "Step",
         "Target",
         "Token",
         "Tokens",
@@ -56,6 +94,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Answer",
+    "Box",
     "CausalLM",
     "Check",
     "Checks",
@@ -75,7 +114,12 @@ __all__ = [
     "NoRuleError",
     "Options",
     "PellucidError",
+    "Pixel",
+    "Preprocessing",
     "Prompt",
+    "Region",
+    "Segmentation",
+    "Step",
     "Tabular",
     "Target",
     "Template",
@@ -83,6 +127,7 @@ __all__ = [
     "Token",
     "Tokens",
     "Trace",
+    "VisionLanguage",
     "__version__",
     "attention",
     "composite",
@@ -90,6 +135,7 @@ __all__ = [
     "explain",
     "explain_batch",
     "expnet",
+    "keras_module",
     "learning",
     "load",
     "methods",

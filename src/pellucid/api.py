@@ -63,6 +63,8 @@ class Asked(NamedTuple):
             settings=method.model_dump(mode="json") | dict(attribution.settings),
             layer_values=None if attribution.layers is None else attribution.layers.astype(np.float32),
             layer_names=attribution.layer_names,
+            expert_values=None if attribution.experts is None else attribution.experts.astype(np.float32),
+            expert_layer_names=attribution.expert_layer_names,
             account=() if account is None else tuple(account),
             notice=method.facts.notice,
             baseline=attribution.baseline or question.game.imputer.description,

@@ -39,9 +39,19 @@ SEED_CORRELATION = 0.8
 """Smallest rank correlation with a run under another seed."""
 BASELINE_CORRELATION = 0.5
 """Smallest rank correlation with a run under another baseline."""
-OTHER_BASELINE: dict[Modality, str] = {"text": "delete", "image": "blur", "tabular": "median"}
+OTHER_BASELINE: dict[Modality, str] = {
+    "text": "delete",
+    "image": "blur",
+    "tabular": "median",
+    "vision-language": "blur+pad",
+}
 """The baseline that a second run takes, by modality."""
-FIRST_BASELINE: dict[Modality, str] = {"text": "pad", "image": "mean", "tabular": "mean"}
+FIRST_BASELINE: dict[Modality, str] = {
+    "text": "pad",
+    "image": "mean",
+    "tabular": "mean",
+    "vision-language": "mean+delete",
+}
 """What it takes where the first run had that one."""
 RANDOM_ORDERS = 20
 """Random orders that deletion and insertion are held against."""

@@ -3,6 +3,7 @@
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 DOCUMENT = "explanation.json"
 TENSORS = "tensors.safetensors"
-TENSOR_NAMES = ("values", "base_values", "full_values", "standard_error", "layer_values")
+TENSOR_NAMES = ("values", "base_values", "full_values", "standard_error", "layer_values", "expert_values")
 LayerValues = Float[np.ndarray, "target layer feature"]
+ExpertValues = Float[np.ndarray, "target layer feature expert"]
 
 
 class Explanation(Record):
@@ -61,6 +63,10 @@ class Explanation(Record):
     """Relevance of each feature at each layer, float32; None where the method does not pass through layers."""
     layer_names: tuple[str, ...] = ()
     """A name for each layer, from the input up."""
+    expert_values: Annotated[SkipJsonSchema[ExpertValues | None], Field(exclude=True)] = None
+    """Relevance of what each expert gave at each feature, float32; None without a mixture of experts."""
+    expert_layer_names: tuple[str, ...] = ()
+    """A name for each layer of experts, from the input up."""
     features: tuple[Feature, ...]
     """The features, in the order of ``values``."""
     ladder: dict[str, tuple[Feature, ...]] = Field({})
@@ -95,13 +101,19 @@ class Explanation(Record):
         targets, features, layers = len(self.output_names), len(self.features), len(self.layer_names)
         expected: dict[str, tuple[int, ...]] = dict.fromkeys(("base_values", "full_values"), (targets,))
         expected["layer_values"] = (targets, layers, features)
+        experts = () if self.expert_values is None else self.expert_values.shape[3:]
+        expected["expert_values"] = (targets, len(self.expert_layer_names), features, *experts)
         for name, tensor in self._tensors().items():
             if tensor.shape != expected.get(name, (targets, features)):
+                layers = len(self.expert_layer_names) if tensor.ndim > 3 else layers
                 there = f"{targets} targets and {features} features"
-                there = f"{targets} targets, {layers} layers and {features} features" if tensor.ndim == 3 else there
+                there = f"{targets} targets, {layers} layers and {features} features" if tensor.ndim >= 3 else there
                 raise ValueError(f"{name} has shape {tensor.shape} for {there}")
         if self.layer_values is None and layers:
             raise ValueError(f"layer_names names {layers} layers, and there are no layer_values")
+        if self.expert_values is None and self.expert_layer_names:
+            named = len(self.expert_layer_names)
+            raise ValueError(f"expert_layer_names names {named} layers, and there are no expert_values")
         if self.picture is not None or self.regions is not None:
             if self.picture is None or self.regions is None or self.picture.shape[:2] != self.regions.shape:
                 raise ValueError("a picture comes with the regions of its features, of the same height and width")
@@ -138,12 +150,13 @@ class Explanation(Record):
         outside = Feature(label="(elsewhere)", kind="rest")
         features = (*coarse, outside) if (owners == len(coarse)).any() else coarse
         sums = (owners[:, None] == np.arange(len(features))).astype(np.float64)
-        error, layers = self.standard_error, self.layer_values
+        error, layers, experts = self.standard_error, self.layer_values, self.expert_values
         return self.model_copy(
             update={
                 "values": (self.values @ sums).astype(np.float32),
                 "standard_error": None if error is None else np.sqrt(error**2 @ sums).astype(np.float32),
                 "layer_values": None if layers is None else (layers @ sums).astype(np.float32),
+                "expert_values": None if experts is None else _summed_over(experts, sums),
                 "features": features,
                 # A sentence is not part of a field, so from there the ladder leads nowhere.
                 "ladder": {rung: self.ladder[rung] for rung in rungs[rungs.index(kind) + 1 :] if kind != "sentence"},
@@ -155,20 +168,24 @@ class Explanation(Record):
         return self.keeping([i for i, feature in enumerate(self.features) if feature.role == "input"])
 
     def keeping(self, kept: Sequence[int]) -> "Explanation":
-        """The same explanation of only the features at these places, in this order, and without its picture.
+        """The same explanation of only the features at these places, in this order.
 
-        A picture of some of its features would look like one whose other features score 0.
+        Without its picture, unless all parts of that stay where they were: a picture of some of its features would look
+        like one whose other features score 0.
         """
         places = list(kept)
-        error, layers = self.standard_error, self.layer_values
+        parts = 0 if self.regions is None else int(self.regions.max()) + 1
+        whole = places[:parts] == list(range(parts))
+        error, layers, experts = self.standard_error, self.layer_values, self.expert_values
         return self.model_copy(
             update={
                 "values": self.values[:, places],
                 "standard_error": None if error is None else error[:, places],
                 "layer_values": None if layers is None else layers[:, :, places],
+                "expert_values": None if experts is None else experts[:, :, places],
                 "features": tuple(self.features[i] for i in places),
-                "picture": None,
-                "regions": None,
+                "picture": self.picture if whole else None,
+                "regions": self.regions if whole else None,
             }
         )
 
@@ -281,14 +298,22 @@ class Explanation(Record):
 
     def __repr__(self) -> str:
         state = {True: "reliable", False: "NOT RELIABLE", None: "not checked"}[self.reliable]
-        kind = self.features[0].kind if self.features else "feature"
+        counted = Counter(feature.kind for feature in self.features)
+        kinds = [f"{count} {kind}{'es' if kind == 'patch' else 's'}" for kind, count in counted.items()]
         return (
-            f"Explanation({self.method}, {len(self.output_names)} x {len(self.features)} "
-            f"{kind}{'es' if kind == 'patch' else 's'}, "
+            f"Explanation({self.method}, {len(self.output_names)} x {' and '.join(kinds) or '0 features'}, "
             f"{self.unit} of {self.output_names[0]!r}, {state})"
         )
 
     __str__ = __repr__
+
+
+def _summed_over(
+    experts: ExpertValues, sums: Float[np.ndarray, "feature coarse"]
+) -> Float[np.ndarray, "target layer coarse expert"]:
+    """Values of experts with the features added up into coarser ones."""
+    summed: np.ndarray = np.einsum("tlfe,fc->tlce", experts.astype(np.float64), sums).astype(np.float32)
+    return summed
 
 
 def _finite(value: Any) -> Any:

@@ -5,7 +5,7 @@ from math import isfinite
 from typing import Any, Literal
 
 Family = Literal["perturbation", "gradient", "attention", "relevance", "learned", "control"]
-Modality = Literal["text", "image", "tabular"]
+Modality = Literal["text", "image", "tabular", "vision-language"]
 Need = Literal["gradient", "attentions", "baseline", "background", "fields"]
 
 

@@ -128,9 +128,13 @@ class Fingerprint(Record):
 
 
 def owner(feature: Feature, coarse: Sequence[Feature]) -> int:
-    """Index of the coarse feature that holds the first visible character; ``len(coarse)`` where none does."""
+    """Index of the coarse feature that holds the first visible character; ``len(coarse)`` where none does.
+
+    A part of a picture has no characters: it is its own on every rung.
+    """
     if feature.start is None:
-        return len(coarse)
+        same = (n for n, whole in enumerate(coarse) if (whole.kind, whole.index) == (feature.kind, feature.index))
+        return next(same, len(coarse))
     visible = feature.start + len(feature.value) - len(feature.value.lstrip())
     for index, whole in enumerate(coarse):
         if whole.start is not None and whole.end is not None and whole.start <= visible < whole.end:

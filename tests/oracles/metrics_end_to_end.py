@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 import tiny
 from oracles.metrics import area, pearson
 from pellucid.models import Column, ImageClassifier, Tabular, TextClassifier
-from pellucid.models.image_classifier import Preprocessing
+from pellucid.models.pictures import Preprocessing
 from pellucid.targets import Margin
 
 WORDS = ["two", "swollen", "lymphadenopathy", "nodes", "hurt"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
-    from pellucid.models import LoadedModel, Prompt
-    from pellucid.targets import AbstractTarget
+    from pellucid.models import LoadedModel, Preprocessing, Prompt
+    from pellucid.targets import AbstractTarget, Pixel, Region
 
 STANDARD_INPUT = "-"
 
@@ -35,6 +35,48 @@ def parts(option: str, given: str, count: int | None = None) -> list[str]:
     if count is not None and len(found) != count:
         raise InputError(f"{option} takes {count} answers, separated by a comma, and {given!r} has {len(found)}.")
     return found
+
+
+def model(
+    source: str,
+    labels: str | None,
+    scaled: str | None,
+    device: str,
+    dtype: str,
+    system: str | None,
+    no_chat: bool,
+) -> "LoadedModel":
+    """The model that was named. Raises as ``pellucid.load`` does."""
+    from pellucid.models import load
+
+    return load(
+        source,
+        labels=None if labels is None else parts("--labels", labels),
+        preprocessing=preprocessing(scaled),
+        device=device,
+        dtype=dtype,
+        chat=False if no_chat else None,
+        system=system,
+    )
+
+
+def preprocessing(given: str | None) -> "Preprocessing | None":
+    """``150x150,0.5,0.5`` as what encodes a picture. Raises InputError on another form."""
+    from pellucid.models import Preprocessing
+
+    if given is None:
+        return None
+    try:
+        size, mean, std = given.split(",")
+        height, width, *channels = (int(each) for each in size.split("x"))
+        count = channels[0] if channels else 3
+        if len(channels) > 1 or count not in (1, 3) or min(height, width) < 1 or not float(std) > 0:
+            raise ValueError(given)
+        return Preprocessing((height, width), (float(mean),) * count, (float(std),) * count)
+    except ValueError:
+        raise InputError(
+            f"--preprocessing takes HEIGHTxWIDTH,MEAN,STD, such as 150x150,0.5,0.5, and {given!r} is not of that form."
+        ) from None
 
 
 def settings(given: Sequence[str] | None) -> dict[str, Any]:
@@ -93,12 +135,18 @@ def raw(
         "tabular": {"--row": row, "--column": columns or None},
     }
     given = [name for way in ways.values() for name, value in way.items() if value is not None]
+    ways["vision-language"] = ways["image"] | ways["text"]
     wanted = list(ways[model.modality])
     wrong = [name for name in given if name not in wanted]
     if wrong:
         raise InputError(f"{model.name} reads {model.modality}: give {' or '.join(wanted)}, not {' and '.join(wrong)}.")
     if model.modality == "text":
         return prompt(text, prompt_file, template, fields, absent)
+    if model.modality == "vision-language":
+        if image is None:
+            beside = " or ".join(wanted[1:])
+            raise InputError(f"{model.name} reads a picture with a text: give --image beside {beside}.")
+        return {"image": image, "text": prompt(text, prompt_file, template, fields, absent)}
     if not given:
         raise InputError(f"{model.name} reads {model.modality}: give {' or '.join(wanted)}.")
     return image if model.modality == "image" else table_row(row, columns)
@@ -133,12 +181,19 @@ def read_text(path: Path, what: str) -> str:
 
 
 def target(
-    answer: str | None, tokens: str | None, choices: str | None, contrast: str | None, label: str | None
+    answer: str | None,
+    tokens: str | None,
+    choices: str | None,
+    contrast: str | None,
+    label: str | None,
+    region: str | None = None,
+    pixel: str | None = None,
 ) -> "AbstractTarget | None":
     """The one target that was named; None stands for the model's default. Raises InputError where several were."""
     from pellucid.targets import Answer, Choice, Contrast, Margin, Tokens
 
     options = {"--target": answer, "--tokens": tokens, "--choices": choices, "--contrast": contrast, "--label": label}
+    options |= {"--region": region, "--pixel": pixel}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"one target is explained at a time, and {' and '.join(given)} were given.")
@@ -150,4 +205,35 @@ def target(
         return Choice(tuple(parts("--choices", choices)))
     if contrast is not None:
         return Contrast(*parts("--contrast", contrast, 2))
+    if region is not None:
+        return region_of(region)
+    if pixel is not None:
+        return pixel_of(pixel)
     return None if label is None else Margin(label=label)
+
+
+def region_of(given: str) -> "Region":
+    """``CLASS`` or ``CLASS:MASK.png`` as a target. Raises InputError where the mask cannot be read as one."""
+    from pellucid.models.pictures import opened
+    from pellucid.targets import Region
+
+    name, colon, file = given.partition(":")
+    if not name.strip() or (colon and not file):
+        raise InputError(f"--region takes CLASS or CLASS:MASK.png, and {given!r} is not of that form.")
+    return Region(_class(name), opened(file).convert("L") if colon else None)
+
+
+def pixel_of(given: str) -> "Pixel":
+    """``CLASS,Y,X`` as a target. Raises InputError on another form."""
+    from pellucid.targets import Pixel
+
+    name, *place = (part.strip() for part in given.rsplit(",", 2))
+    if len(place) != 2 or not name or not all(part.isdecimal() for part in place):
+        raise InputError(f"--pixel takes CLASS,Y,X with whole numbers from 0 on, and {given!r} is not of that form.")
+    return Pixel(_class(name), *map(int, place))
+
+
+def _class(name: str) -> int | str:
+    """A class by its index where it is a number, else by its label."""
+    name = name.strip()
+    return int(name) if name.isdecimal() else name

@@ -21,6 +21,8 @@ def explain(
     column: options.ColumnValue = None,
     system: options.System = None,
     no_chat: options.NoChat = False,
+    labels: options.Labels = None,
+    preprocessing: options.Preprocess = None,
     method: options.MethodName = "kernel_shap",
     features: options.Features = None,
     baseline: options.Baseline = None,
@@ -30,6 +32,8 @@ def explain(
     choices: options.Choices = None,
     contrast: options.Contrast = None,
     label: options.Label = None,
+    region: options.Region = None,
+    pixel: options.Pixel = None,
     checks: options.ChecksLevel = "free",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -45,12 +49,11 @@ def explain(
     """
     from pellucid.api import explain as ask
     from pellucid.api import method_and_imputer
-    from pellucid.models import load
 
     require_room(html, save)
-    wanted = asking.target(target, tokens, choices, contrast, label)
+    wanted = asking.target(target, tokens, choices, contrast, label, region, pixel)
     chosen, imputer = method_and_imputer(method, baseline, asking.settings(settings))
-    asked = load(model, device=device, dtype=dtype, chat=False if no_chat else None, system=system)
+    asked = asking.model(model, labels, preprocessing, device, dtype, system, no_chat)
     raw = asking.raw(asked, text, prompt_file, template, field, absent, image, row, column)
     explanation = ask(
         asked, raw, method=chosen, target=wanted, features=features, baseline=imputer, checks=checks, seed=seed

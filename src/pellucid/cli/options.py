@@ -10,6 +10,8 @@ import typer
 MODELS = tuple(sorted(path.parent.name for path in (Path(__file__).parent.parent / "models/zoo").glob("*/README.md")))
 """The models that load by name."""
 FEATURES = ("token", "token+template", "word", "sentence", "field", "column", "pixel", "patch", "superpixel")
+FILES = (".gguf", ".keras", ".h5")
+"""The endings of files that a model is read from."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 DEVICES = ("cpu", "cuda", "mps")
 COMPOSITES = (
@@ -48,7 +50,7 @@ def _composites(incomplete: str) -> list[str]:
 
 
 def _models(incomplete: str) -> list[str]:
-    beside = [str(path) for path in Path().glob(f"{incomplete}*") if path.is_dir() or path.suffix == ".gguf"]
+    beside = [str(path) for path in Path().glob(f"{incomplete}*") if path.is_dir() or path.suffix in FILES]
     return [*(name for name in MODELS if name.startswith(incomplete)), *sorted(beside)]
 
 
@@ -67,7 +69,7 @@ def _devices(incomplete: str) -> list[str]:
 _MODEL = typer.Option(
     "--model",
     "-m",
-    help="A model by name (see: pellucid models), a folder, a .gguf file, or a hub id.",
+    help="A model by name (see: pellucid models), a folder, a .gguf, .keras or .h5 file, or a hub id.",
     autocompletion=_models,
     show_default="smollm2",
 )
@@ -174,6 +176,18 @@ ColumnValue = Annotated[
 ]
 System = Annotated[str | None, typer.Option(help="The system message of the chat template.", rich_help_panel=_INPUT)]
 NoChat = Annotated[bool, typer.Option("--no-chat", help="Use no chat template.", rich_help_panel=_INPUT)]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="The classes of a Keras file, in order.", rich_help_panel=_INPUT),
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HEIGHTxWIDTH,MEAN,STD",
+        help="What a Keras file reads of a picture: (value / 255 - MEAN) / STD; HEIGHTxWIDTHx1 without colour.",
+        rich_help_panel=_INPUT,
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(
@@ -194,6 +208,18 @@ Contrast = Annotated[
     str | None, typer.Option(metavar="A,B", help="Answer A rather than answer B.", rich_help_panel=_TARGET)
 ]
 Label = Annotated[str | None, typer.Option(help="Margin of this class of a classifier.", rich_help_panel=_TARGET)]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLASS[:MASK.png]",
+        help="Of a network that labels places: a class where it is predicted, or where a black picture is white.",
+        rich_help_panel=_TARGET,
+    ),
+]
+Pixel = Annotated[
+    str | None,
+    typer.Option(metavar="CLASS,Y,X", help="A class at one pixel of such a network's output.", rich_help_panel=_TARGET),
+]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML page.", rich_help_panel=_RESULT)]
 Save = Annotated[
     Path | None, typer.Option(metavar="PATH", help="Save it to a folder or a .zip.", rich_help_panel=_RESULT)

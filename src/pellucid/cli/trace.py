@@ -41,6 +41,8 @@ def trace(
     column: options.ColumnValue = None,
     system: options.System = None,
     no_chat: options.NoChat = False,
+    labels: options.Labels = None,
+    preprocessing: options.Preprocess = None,
     composite: options.CompositeName = None,
     account: Account = False,
     approximate: Approximate = False,
@@ -50,6 +52,8 @@ def trace(
     choices: options.Choices = None,
     contrast: options.Contrast = None,
     label: options.Label = None,
+    region: options.Region = None,
+    pixel: options.Pixel = None,
     checks: options.ChecksLevel = "free",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -65,15 +69,14 @@ def trace(
     Example: pellucid trace --model minilm-sst2 --text "A quiet, warm film." --composite attnlrp --account
     """
     from pellucid.api import explain as ask
-    from pellucid.models import load
     from pellucid.progress import working
     from pellucid.relevance.catalogue import DEFAULT
 
     require_room(html, save)
-    wanted = asking.target(target, tokens, choices, contrast, label)
+    wanted = asking.target(target, tokens, choices, contrast, label, region, pixel)
     # What is misspelt should be told before a model is loaded.
     named = None if composite is None else method_of(composite, account, approximate)
-    asked = load(model, device=device, dtype=dtype, chat=False if no_chat else None, system=system)
+    asked = asking.model(model, labels, preprocessing, device, dtype, system, no_chat)
     raw = asking.raw(asked, text, prompt_file, template, field, absent, image, row, column)
     method = named or method_of(DEFAULT[asked.modality], account, approximate)
     with working("Tracing ..."):

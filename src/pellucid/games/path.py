@@ -66,7 +66,7 @@ class Path:
 
     def chunks(self, count: int) -> list[slice]:
         """``count`` points in groups that fit the device's budget, at least one point in each."""
-        budget = CHUNK_POSITIONS["text" if self.modality == "text" else "image"]
+        budget = CHUNK_POSITIONS["image" if self.modality in ("image", "tabular") else "text"]
         kind = self.input.device.type
         size = max(1, budget.get(kind, budget["cuda"]) // max(1, len(self.input)))
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -11,6 +11,7 @@ from pellucid.games.tensor import TensorGame
 from pellucid.games.tensor_imputers import make_tensor_imputer
 from pellucid.games.text import TextGame
 from pellucid.games.text_imputers import make_text_imputer
+from pellucid.games.vision_language import make_picture_text_game
 from pellucid.models import (
     AbstractInputs,
     AbstractModel,
@@ -19,6 +20,7 @@ from pellucid.models import (
     BoundTarget,
     Model,
 )
+from pellucid.models.vision_language import VisionLanguage
 from pellucid.records import Feature
 from pellucid.targets import AbstractTarget
 
@@ -126,4 +128,6 @@ def make_game(
     if isinstance(model, AbstractTensorClassifier):
         tensor_imputer = make_tensor_imputer(imputer, model, inputs, features, background, seed)
         return TensorGame(model, features, target, tensor_imputer)
-    raise InputError(f"{type(model).__name__} is no kind of model that a game is made of: text, image or tabular.")
+    if isinstance(model, VisionLanguage):
+        return make_picture_text_game(model, inputs, features, target, imputer, background, seed)
+    raise InputError(f"{type(model).__name__} is no kind of model that a game is made of: text, image, tabular, both.")

@@ -11,7 +11,8 @@ from torch import Tensor
 from pellucid.errors import InputError, MissingPackageError, UnknownNameError
 from pellucid.games.game import Coalitions
 from pellucid.games.imputer import AbstractImputer
-from pellucid.models import AbstractTensorClassifier, ImageClassifier, Tabular, TensorInputs
+from pellucid.models import AbstractTensorClassifier, Tabular, TensorInputs
+from pellucid.models.pictures import AbstractImageModel
 from pellucid.records import Feature
 
 TensorModel = AbstractTensorClassifier[Any]
@@ -151,7 +152,7 @@ def _neighbours(height: int, width: int) -> Any:
 
 
 FIXED: dict[type[TensorModel], tuple[str, ...]] = {
-    ImageClassifier: ("mean", "blur", "black", "zero"),
+    AbstractImageModel: ("mean", "blur", "black", "zero"),
     Tabular: ("mean", "median", "zero"),
 }
 
@@ -172,6 +173,6 @@ def make_tensor_imputer(
     if name == NoisyLinear.name:
         return NoisyLinear(model, inputs, features, seed)
     if name not in fixed:
-        pictures_only = [NoisyLinear.name] if isinstance(model, ImageClassifier) else []
+        pictures_only = [NoisyLinear.name] if isinstance(model, AbstractImageModel) else []
         raise UnknownNameError("baseline", name, [*fixed, Marginal.name, *pictures_only])
     return Fixed(model, inputs, features, name)

@@ -15,7 +15,7 @@ from pellucid.errors import InputError, ModelError, NumericalError
 from pellucid.games import Question, summed
 from pellucid.methods.attention_pixels import at_pixels, cutting
 from pellucid.methods.base import AbstractMethod, Attribution
-from pellucid.models.image_classifier import ImageInputs
+from pellucid.models.pictures import ImageInputs
 from pellucid.records import Check
 
 Pieces = Literal["sum", "max"]

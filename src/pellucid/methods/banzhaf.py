@@ -24,7 +24,7 @@ class Banzhaf(AbstractGameMethod):
         name="banzhaf",
         title="Banzhaf value",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         sampled=True,
         cost="samples + 2, by default 258; at most 2^n",

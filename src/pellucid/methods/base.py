@@ -34,6 +34,10 @@ class Attribution(NamedTuple):
     """The score of each feature at each layer, the first one first; None where the method looks at no layers."""
     layer_names: tuple[str, ...] = ()
     """The modules that are those layers."""
+    experts: Float[np.ndarray, "target layer player expert"] | None = None
+    """The score of what each expert gave at each feature; None where the network has none, or nobody looks at them."""
+    expert_layer_names: tuple[str, ...] = ()
+    """The modules that hold them."""
     account: Account | None = None
     """Where relevance went, where the method was asked to keep that."""
     settings: Mapping[str, Any] = MappingProxyType({})

@@ -25,7 +25,7 @@ class ExactShapley(AbstractGameMethod):
         name="exact_shapley",
         title="Shapley value (exact)",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         complete=True,
         cost="2^n",

@@ -28,7 +28,7 @@ class ExpectedGradients(AbstractMethod):
         name="expected_gradients",
         title="Expected gradients",
         family="gradient",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("gradient", "background"),
         complete=True,
         sampled=True,

@@ -41,7 +41,7 @@ class IntegratedGradients(AbstractMethod):
         name="integrated_gradients",
         title="Integrated gradients",
         family="gradient",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("gradient", "baseline"),
         complete=True,
         cost="steps (forward + 1 backward a target) + steps / 4 forward passes",

@@ -26,7 +26,7 @@ class KernelShap(AbstractGameMethod):
         name="kernel_shap",
         title="KernelSHAP",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         complete=True,
         sampled=True,

@@ -31,7 +31,7 @@ class Lime(AbstractGameMethod):
         name="lime",
         title="LIME",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         sampled=True,
         cost="samples + 2, by default 258; at most 2^n",

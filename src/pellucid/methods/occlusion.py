@@ -20,7 +20,7 @@ class Occlusion(AbstractGameMethod):
         name="occlusion",
         title="Occlusion (leave one out)",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         cost="n + 2",
         source="Zeiler & Fergus 2014, section 2.1; Li et al. 2016, eq. 1",

@@ -30,7 +30,7 @@ class Owen(AbstractMethod):
         name="owen",
         title="Owen value",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         complete=True,
         sampled=True,

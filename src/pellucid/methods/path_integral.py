@@ -35,7 +35,7 @@ class PathIntegral(AbstractMethod):
         name="path_integral",
         title="Perturbation-based integrated gradients",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         complete=True,
         cost="2 n pieces + pieces + 1",

@@ -25,7 +25,7 @@ class PermutationShapley(AbstractGameMethod):
         name="permutation_shapley",
         title="Shapley value (sampled orders)",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         complete=True,
         sampled=True,

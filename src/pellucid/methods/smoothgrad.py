@@ -28,7 +28,7 @@ class SmoothGrad(AbstractMethod):
         name="smoothgrad",
         title="SmoothGrad x Input",
         family="gradient",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("gradient",),
         sampled=True,
         cost="samples (forward + 1 backward a target) + 2 forward passes",

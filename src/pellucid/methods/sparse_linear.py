@@ -27,7 +27,7 @@ class SparseLinear(AbstractGameMethod):
         name="sparse_linear",
         title="Sparse linear surrogate (ContextCite)",
         family="perturbation",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("baseline",),
         sampled=True,
         cost="samples + 2, by default 258; at most 2^n",

@@ -15,9 +15,10 @@ from torch import nn
 
 from pellucid.errors import InputError, ModelError, UnknownNameError
 from pellucid.models.efficientnet import imagenet_labels, read_efficientnet_lite0
-from pellucid.models.image_classifier import ImageClassifier, Preprocessing
+from pellucid.models.image_classifier import ImageClassifier
 from pellucid.models.networks import read_network
 from pellucid.models.packaged import Packaged
+from pellucid.models.pictures import Preprocessing
 from pellucid.models.tabular import Column, Tabular
 
 ZOO = Path(__file__).parent / "zoo"

@@ -12,9 +12,10 @@ from transformers.cache_utils import DynamicLayer
 
 from pellucid.errors import InputError
 from pellucid.models.base import AbstractEmbedded, BoundTarget, alternative
+from pellucid.models.generating import generated_ids
 from pellucid.models.text import AbstractTextModel
 from pellucid.models.tokens import Row, TextInputs
-from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
+from pellucid.targets import AbstractPlace, AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
 
 # [batch or 1, head, position, channel] each; heads and channels may differ from layer to layer.
 Cache = list[tuple[Float[Tensor, "_ _ _ _"], Float[Tensor, "_ _ _ _"]]]
@@ -80,12 +81,20 @@ class CausalLM(AbstractTextModel):
         stateful = bool(getattr(self.module, "_is_stateful", False))
         return not stateful and all(kind in ATTENTION_LAYERS for kind in kinds)
 
+    def beside(self, batch: int) -> dict[str, Tensor]:
+        """What the network takes beside its tokens, for a batch of so many rows."""
+        return {}
+
     def bind(self, target: AbstractTarget | None, inputs: TextInputs) -> BoundTarget:
         """Make a target concrete: generate the answer, find the preferred option or token, encode the alternatives.
 
         The default target is ``Generated()``: each token of the model's own answer.
         """
         target = Generated() if target is None else target
+        if isinstance(target, AbstractPlace):
+            raise InputError(
+                f"{self.name} answers in text, and a {type(target).__name__} is a place of a map; use Answer."
+            )
         if isinstance(target, Generated):
             ids = target.token_ids or self.generate(inputs, target)
             target = target.model_copy(update={"token_ids": ids})
@@ -133,30 +142,11 @@ class CausalLM(AbstractTextModel):
         """The model's own answer, as the target says it is found; the end-of-text token is not part of it."""
         ids, visible, _ = self.batch([inputs.row], "left")
         self._check_length(ids.shape[1] + target.max_new_tokens - 1)
-        sampled = target.temperature > 0
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.no_grad(), torch.random.fork_rng(devices=devices), self.evaluating(), self._counting():
-            torch.manual_seed(target.seed)
-            generate: Callable[..., Tensor] = self.module.generate  # type: ignore[assignment]
-            out = generate(
-                ids,
-                attention_mask=visible.long(),
-                max_new_tokens=target.max_new_tokens,
-                do_sample=sampled,
-                num_beams=target.beams,
-                temperature=target.temperature if sampled else None,
-                top_k=0 if sampled else None,
-                top_p=None,
-                pad_token_id=self.tokenizer.pad_token_id or 0,
-            )
-        new = out[0, ids.shape[1] :].tolist()
-        ends = {self.tokenizer.eos_token_id, *_listed(self.module.generation_config.eos_token_id)}
-        kept = next((new[:place] for place, token in enumerate(new) if token in ends), new)
-        if not kept:
-            raise InputError(
-                "the model ends its answer at once, so there is no generated token to explain; name an Answer."
-            )
-        return tuple(kept)
+        given = {"input_ids": ids, "attention_mask": visible.long(), **self.beside(1)}
+        tokenizer = self.tokenizer
+        ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        with self.evaluating(), self._counting():
+            return generated_ids(self.module, given, target, pad=tokenizer.pad_token_id, ends=ends)
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
@@ -226,6 +216,7 @@ class CausalLM(AbstractTextModel):
                 use_cache=stored is not None,
                 # As indices they give the head a contiguous tensor; of a slice it would read its weights for each row.
                 logits_to_keep=torch.arange(new - keep, new, device=ids.device),
+                **self.beside(batch),
             )
         self.meter.forwards += 1
         self.meter.rows += batch
@@ -268,7 +259,3 @@ class _EmbeddedPrompt(AbstractEmbedded):
         whole = torch.cat([embeddings, answer], 1)
         lengths = torch.full((batch,), whole.shape[1], device=whole.device)
         return self._model.run(whole, visible, lengths, keep=len(fed) + 1, past=self._past).logits
-
-
-def _listed(value: int | Sequence[int] | None) -> list[int]:
-    return [] if value is None else [value] if isinstance(value, int) else list(value)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.models.base import AbstractModel, BoundTarget, InputsT, RowT, alternative
-from pellucid.targets import AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
+from pellucid.targets import AbstractPlace, AbstractTarget, Alternative, Choice, Generated, Logit, Margin, Token
 
 
 class AbstractClassifier(AbstractModel[InputsT, RowT]):
@@ -29,6 +29,11 @@ class AbstractClassifier(AbstractModel[InputsT, RowT]):
         target = Margin() if target is None else target
         if isinstance(target, Generated):
             raise InputError("a classifier generates no text; explain a Margin, a Logit or a Choice of labels.")
+        if isinstance(target, AbstractPlace):
+            raise InputError(
+                f"{self.name} labels its whole input, which has no places for a {type(target).__name__}; explain a "
+                "Margin, a Logit or a Choice of labels."
+            )
         if isinstance(target, Logit | Margin | Token) and not isinstance(target.label, str):
             index = self._preferred(inputs) if target.label is None else self._existing(target.label)
             target = target.model_copy(update={"label": self._named(index)})

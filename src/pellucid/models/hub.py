@@ -15,26 +15,35 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
+    AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
+    AutoProcessor,
     AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from pellucid.errors import ModelError
-from pellucid.models.image_classifier import AbstractPreprocessing
+from pellucid.models.pictures import AbstractPreprocessing
+from pellucid.models.word_lstm import WordLSTMConfig, WordLSTMForSequenceClassification
+
+AutoConfig.register(WordLSTMConfig.model_type, WordLSTMConfig)
+AutoModelForSequenceClassification.register(WordLSTMConfig, WordLSTMForSequenceClassification)
 
 AUTO: dict[str, Any] = {
     "causal-lm": AutoModelForCausalLM,
     "text-classifier": AutoModelForSequenceClassification,
-    "image-classifier": AutoModelForImageClassification,
+    "image": AutoModelForImageClassification,
+    "segmentation": AutoModelForSemanticSegmentation,
+    "vision-language": AutoModelForImageTextToText,
 }
-"""By kind of model."""
+"""The class that reads a checkpoint, by task."""
 ENDINGS = {
     "ForSequenceClassification": "text-classifier",
     "ForCausalLM": "causal-lm",
     "LMHeadModel": "causal-lm",
-    "ForImageClassification": "image-classifier",
+    "ForImageClassification": "image",
+    "ForSemanticSegmentation": "segmentation",
 }
 
 
@@ -58,38 +67,54 @@ class HubPreprocessing(AbstractPreprocessing):
         return str(self._processor.to_json_string()).encode()
 
 
-def kind_of(architecture: str) -> str:
-    """The kind of model that a class of transformers is. Raises ModelError on one that cannot be asked."""
-    for ending, kind in ENDINGS.items():
-        if architecture.endswith(ending):
-            return kind
-    raise ModelError(
-        f"{architecture} is neither a causal language model nor a classifier of texts or images; give "
-        "kind='causal-lm', 'text-classifier' or 'image-classifier' if it is one all the same."
-    )
+def known_task(architecture: str) -> str | None:
+    """What a class of transformers is for, where its name says so."""
+    return next((task for ending, task in ENDINGS.items() if architecture.endswith(ending)), None)
+
+
+def task_of(architecture: str, *, vision: bool) -> str:
+    """What a class of transformers is for. Raises ModelError on one that cannot be asked.
+
+    ``vision``: whether its configuration has a part that sees.
+    """
+    if vision and architecture.endswith("ForConditionalGeneration"):
+        return "vision-language"
+    task = known_task(architecture)
+    if task is None:
+        raise ModelError(
+            f"{architecture} is neither a language model, nor a vision-language model, nor a classifier of texts or "
+            f"images, nor a segmentation network; give task= as one of {', '.join(AUTO)} if it is one all the same."
+        )
+    return task
 
 
 def read_hub(
     source: str | os.PathLike[str],
-    kind: str | None,
+    task: str | None,
     dtype: torch.dtype,
     revision: str | None,
     trust: bool,
     known: tuple[str, ...],
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | HubPreprocessing]:
+) -> tuple[PreTrainedModel, Any]:
     """A network and what encodes its input. Raises ModelError where it cannot be found or read."""
     name = str(source)
     options: dict[str, Any] = {"trust_remote_code": trust, **({"revision": revision} if revision else {})}
     try:
         config = AutoConfig.from_pretrained(name, **options)
-        kind = kind or kind_of((config.architectures or ["unknown"])[0])
-        processor: PreTrainedTokenizerBase | HubPreprocessing
-        if kind == "image-classifier":
-            auto: Any = AutoImageProcessor
-            processor = HubPreprocessing(auto.from_pretrained(name, use_fast=False, **options))
-        else:
+        architecture = (config.architectures or ["unknown"])[0]
+        task = task or task_of(architecture, vision=hasattr(config, "vision_config"))
+        # The library's classes are declared without types.
+        pictures: Any = AutoImageProcessor
+        both: Any = AutoProcessor
+        if task in ("image", "segmentation"):
+            processor: Any = HubPreprocessing(pictures.from_pretrained(name, use_fast=False, **options))
+        elif task == "vision-language":
+            processor = both.from_pretrained(name, use_fast=False, **options)
+        elif task in AUTO:
             processor = AutoTokenizer.from_pretrained(name, **options)
-        module = AUTO[kind].from_pretrained(name, dtype=dtype, use_safetensors=True, **options)
+        else:
+            raise ModelError(f"no checkpoint of transformers is a {task} model; give (module, columns) instead.")
+        module = AUTO[task].from_pretrained(name, dtype=dtype, use_safetensors=True, **options)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         close = get_close_matches(name, known, 1)

@@ -1,38 +1,38 @@
-"""Loading a model: by name, from a folder, a GGUF file, the hub, or from memory."""
+"""Loading a model: by name, from a folder, a file of GGUF, Keras or torch.export, the hub, or from memory."""
 
 import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from pellucid.errors import InputError, ModelError, UnknownNameError
 from pellucid.models.adapter import is_adapter, read_adapter
 from pellucid.models.catalogue import NAMES, background_pictures, is_ours, located, read_ours
-from pellucid.models.causal_lm import CausalLM
+from pellucid.models.exported import check_format
 from pellucid.models.gguf import read_gguf
-from pellucid.models.hub import AUTO, ENDINGS, HubPreprocessing, folder_bytes, kind_of, read_hub
-from pellucid.models.image_classifier import AbstractPreprocessing, ImageClassifier
-from pellucid.models.tabular import Tabular
-from pellucid.models.text_classifier import TextClassifier
+from pellucid.models.hub import folder_bytes, read_hub
+from pellucid.models.keras_config import is_keras
+from pellucid.models.keras_model import read_keras
+from pellucid.models.making import LoadedModel, Wanted, are_columns, columns_of, made, preprocessing_of
 from pellucid.progress import working
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-Kind = Literal["causal-lm", "text-classifier", "image-classifier"]
-LoadedModel = CausalLM | TextClassifier | ImageClassifier | Tabular
-Processor = PreTrainedTokenizerBase | AbstractPreprocessing
 
 
 def load(
-    source: str | os.PathLike[str] | tuple[PreTrainedModel, Any],
+    source: str | os.PathLike[str] | tuple[Any, ...],
     *,
-    kind: Kind | None = None,
+    task: str | None = None,
+    labels: Sequence[str] | None = None,
+    preprocessing: Any = None,
     device: str | None = None,
     dtype: str | None = None,
     chat: bool | None = None,
@@ -45,9 +45,15 @@ def load(
 
     Args:
         source: the name of an embedded model (``smollm2``, ``minilm-sst2``, ``efficientnet-lite0``, ``wisconsin-mlp``
-            ...), a local folder (of transformers, a LoRA adapter, or in pellucid's own layout), a ``.gguf`` file, a hub
-            id, or (module, tokenizer or image processor).
-        kind: what it is; None: as its configuration says.
+            ...), a local folder (of transformers, a LoRA adapter, or in pellucid's own layout), a ``.gguf``, ``.keras``
+            or ``.h5`` file, a hub id, or (module, what encodes its input): a tokenizer; an image processor, a
+            ``Preprocessing`` or a function from a picture to a tensor; the columns of a table; the processor of a
+            vision-language model.
+        task: what it is for: causal-lm, text-classifier, image, segmentation, tabular or vision-language; None: as its
+            configuration, or what encodes its input, says.
+        labels: the class labels in the order of the outputs, for a network that does not say; None: as its
+            configuration says, else a number for each output.
+        preprocessing: what encodes the input of a Keras file, as the second part of the pair above.
         device: where to run; None: cpu, or where it is for a module from memory.
         dtype: float32, bfloat16, float16 or float64; None: float32, or as it is for a module from memory. A module from
             memory is not copied: a device or dtype that is asked for changes it in place.
@@ -58,23 +64,21 @@ def load(
         trust_remote_code: run code that the model's authors ship; never on by itself.
 
     Raises:
-        UnknownNameError: an unknown dtype or kind.
-        InputError: settings of a chat template for a model that reads no text.
-        MissingPackageError: the package of an embedded model is absent.
+        UnknownNameError: an unknown dtype or task. InputError: settings of another kind of model than this one.
+        MissingPackageError: the package of an embedded model, or Keras, is absent.
         ModelError: the model cannot be found or read, or the device is not there.
     """
     begun = time.perf_counter()
-    if dtype is not None and dtype not in DTYPES:
-        raise UnknownNameError("dtype", dtype, DTYPES)
-    if kind is not None and kind not in AUTO:
-        raise UnknownNameError("kind of model", kind, AUTO)
-    _check_device(device or "cpu")
+    _check(device or "cpu", dtype)
     chatting = {"chat": chat, "system": system, "chat_options": chat_options}
+    name = type(source[0]).__name__ if isinstance(source, tuple) else str(source)
+    wanted = Wanted(name=name, task=task, labels=labels, chatting=chatting)
+    wanted.check()
     if isinstance(source, tuple):
-        model = _made(*source, kind, type(source[0]).__name__, chatting)
+        model = _from_memory(source, preprocessing, wanted)
     else:
         with _quiet(), working(f"Loading {source} ..."):
-            model = _read(source, kind, DTYPES[dtype or "float32"], revision, trust_remote_code, chatting)
+            model = _read(source, wanted, preprocessing, DTYPES[dtype or "float32"], revision, trust_remote_code)
         model.disk_bytes = folder_bytes(located(str(source)))
         # Weights that take gradients would keep more in memory for a backward pass that never reaches them.
         model.module.requires_grad_(False)
@@ -85,70 +89,68 @@ def load(
     return model
 
 
+def _from_memory(source: tuple[Any, ...], preprocessing: Any, wanted: Wanted) -> LoadedModel:
+    if len(source) != 2 or not isinstance(source[0], nn.Module):
+        raise InputError(
+            "a model from memory is a pair: a torch.nn.Module, and what encodes its input (a tokenizer, a "
+            "preprocessing, columns, a processor)."
+        )
+    if preprocessing is not None:
+        raise InputError("what encodes the input is the second part of the pair; leave preprocessing out.")
+    return made(*source, wanted)
+
+
 def _read(
     source: str | os.PathLike[str],
-    kind: str | None,
+    wanted: Wanted,
+    preprocessing: Any,
     dtype: torch.dtype,
     revision: str | None,
     trust: bool,
-    chatting: Mapping[str, Any],
 ) -> LoadedModel:
-    name, path = str(source), located(str(source))
+    path = located(wanted.name)
     if revision is not None and path.exists():
-        raise InputError(f"{name} is on this machine and has no revisions; leave revision={revision!r} out.")
+        raise InputError(f"{wanted.name} is on this machine and has no revisions; leave revision={revision!r} out.")
+    check_format(path)
+    if is_keras(path):
+        return _read_keras(path, wanted, preprocessing, dtype)
+    if preprocessing is not None:
+        raise InputError(f"{wanted.name} comes with what encodes its input; leave preprocessing out.")
     if is_ours(path):
-        model = read_ours(path, name)
-        if kind is not None and kind != f"{model.modality}-classifier":
-            raise InputError(f"{name} is a classifier of kind {model.modality!r}, not a {kind}; leave kind out.")
-        return _without_chat(model, chatting)
+        return _read_ours(path, wanted)
     if path.suffix == ".gguf":
-        return _made(*read_gguf(path, dtype), kind, name, chatting)
+        return made(*read_gguf(path, dtype), wanted)
     if is_adapter(path):
-        return _made(*read_adapter(path, dtype), kind, name, chatting)
-    found = path if name in NAMES else source
-    network = read_hub(found, kind, dtype, revision, trust, NAMES)
-    return _made(*network, kind, name, chatting, background_pictures(path))
+        return made(*read_adapter(path, dtype), wanted)
+    found = path if wanted.name in NAMES else source
+    network = read_hub(found, wanted.task, dtype, revision, trust, NAMES)
+    return made(*network, replace(wanted, background=background_pictures(path)))
 
 
-def _made(
-    module: PreTrainedModel,
-    processor: Any,
-    kind: str | None,
-    name: str,
-    chatting: Mapping[str, Any],
-    background: Sequence[Path] = (),
-) -> LoadedModel:
-    """The model around a network. ``processor`` is a tokenizer, a preprocessing, or an image processor of the hub."""
-    kind = _checked_kind(kind, name, type(module).__name__)
-    if kind == "image-classifier":
-        preprocessing = processor if isinstance(processor, AbstractPreprocessing) else HubPreprocessing(processor)
-        labels = [str(label) for _, label in sorted((module.config.id2label or {}).items())]
-        model = ImageClassifier(module, labels, preprocessing, name=name, background=background)
-        return _without_chat(model, chatting)
-    if not isinstance(processor, PreTrainedTokenizerBase):
-        raise InputError(f"{name} is a {kind}, and goes with a tokenizer, not with a {type(processor).__name__}.")
-    made = CausalLM if kind == "causal-lm" else TextClassifier
-    return made(module, processor, name=name, **chatting)
+def _read_keras(path: Path, wanted: Wanted, preprocessing: Any, dtype: torch.dtype) -> LoadedModel:
+    if dtype is not torch.float32:
+        raise InputError(f"the layers of a Keras file keep the dtype that they were saved with; leave {dtype} out.")
+    if wanted.task not in (None, "image", "tabular"):
+        raise InputError(f"a Keras file is a model of task 'image' or 'tabular', not {wanted.task!r}.")
+    columns = columns_of(preprocessing, wanted.name) if are_columns(preprocessing) else None
+    pictures = None if preprocessing is None or columns else preprocessing_of(preprocessing, wanted.name, "image")
+    model = read_keras(
+        path, task=wanted.task, labels=wanted.labels, preprocessing=pictures, columns=columns, name=wanted.name
+    )
+    return wanted.without_chat(model)  # type: ignore[no-any-return]
 
 
-def _checked_kind(kind: str | None, name: str, architecture: str) -> str:
-    """The kind that was asked for, or else that of the class. Raises InputError where the class is another's."""
-    if kind is None:
-        return kind_of(architecture)
-    known = next((found for ending, found in ENDINGS.items() if architecture.endswith(ending)), kind)
-    if known != kind:
-        raise InputError(f"{name} is a {known} ({architecture}), not a {kind}; leave kind out.")
-    return kind
+def _read_ours(path: Path, wanted: Wanted) -> LoadedModel:
+    model = read_ours(path, wanted.name)
+    if wanted.task not in (None, model.modality):
+        raise InputError(f"{wanted.name} is a model of task {model.modality!r}, not {wanted.task!r}; leave task out.")
+    wanted.without_labels()
+    return wanted.without_chat(model)  # type: ignore[no-any-return]
 
 
-def _without_chat(model: ImageClassifier | Tabular, chatting: Mapping[str, Any]) -> ImageClassifier | Tabular:
-    given = [name for name, value in chatting.items() if value is not None]
-    if given:
-        raise InputError(f"{model.name} reads no text; leave {', '.join(given)} out.")
-    return model
-
-
-def _check_device(device: str) -> None:
+def _check(device: str, dtype: str | None) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
     try:
         kind = torch.device(device).type
     except RuntimeError:

@@ -49,8 +49,11 @@ class AbstractTensorClassifier(AbstractClassifier[TensorInputsT, Tensor]):
     def labels(self) -> list[str]:
         return self._labels
 
-    def run(self, batch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
-        """One call of the network, the only one there is."""
+    def run(self, batch: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class ..."]:
+        """One call of the network, the only one there is. Raises ModelError where its output is not what it should be.
+
+        Logits are [batch, class], or what ``checked`` lets through.
+        """
         with self.evaluating():
             try:
                 out = self.module(batch.to(self.like))
@@ -62,23 +65,31 @@ class AbstractTensorClassifier(AbstractClassifier[TensorInputsT, Tensor]):
         self.meter.forwards += 1
         self.meter.rows += len(batch)
         self.meter.tokens += len(batch) * (batch[0].numel() // (batch.shape[1] if batch.ndim > 2 else 1))
+        return self.checked(out, len(batch))
+
+    def checked(self, out: Any, count: int) -> Float[Tensor, "batch class ..."]:
+        """The logits in what the network gave for ``count`` inputs. Raises ModelError where they are none."""
         logits = out if isinstance(out, Tensor) else getattr(out, "logits", None)
-        if not isinstance(logits, Tensor) or logits.shape != (len(batch), len(self.labels)):
+        if not isinstance(logits, Tensor) or logits.shape != (count, len(self.labels)):
             given = list(logits.shape) if isinstance(logits, Tensor) else type(out).__name__
             raise ModelError(
-                f"{self.name} gave {given} for {len(batch)} inputs; with {len(self.labels)} labels its logits are "
-                f"{[len(batch), len(self.labels)]}."
+                f"{self.name} gave {given} for {count} inputs; with {len(self.labels)} labels its logits are "
+                f"{[count, len(self.labels)]}."
             )
         return logits
 
-    def logits(self, rows: Sequence[Tensor] | Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class"]:
+    def scored(self, logits: Float[Tensor, "batch class ..."], target: BoundTarget) -> list[Alternative]:
+        """Each alternative of a target, differentiable in the logits."""
+        return scored(logits, target)
+
+    def logits(self, rows: Sequence[Tensor] | Float[Tensor, "batch ..."]) -> Float[Tensor, "batch class ..."]:
         with torch.no_grad():
             return self.run(rows if isinstance(rows, Tensor) else torch.stack(list(rows)))
 
     def alternatives(
         self, rows: Sequence[Tensor] | Float[Tensor, "batch ..."], target: BoundTarget
     ) -> list[Alternative]:
-        return scored(self.logits(rows), target)
+        return self.scored(self.logits(rows), target)
 
     def embedded(self, inputs: TensorInputsT, target: BoundTarget, offset: int) -> AbstractEmbedded:
         # No position comes before another, so that nothing can be computed once for all.
@@ -119,4 +130,4 @@ class _EmbeddedTensor(AbstractEmbedded):
 
     def __call__(self, embeddings: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch target"]:
         logits = self._model.run(self._model.to_tensor(embeddings, self._inputs))
-        return self._target.target.score(scored(logits, self._target))  # type: ignore[no-any-return]
+        return self._target.target.score(self._model.scored(logits, self._target))  # type: ignore[no-any-return]

@@ -19,7 +19,7 @@ from pellucid.records import Feature, Fingerprint
 
 TextKind = Literal["token", "token+template", "word", "sentence", "field"]
 TEXT_KINDS: tuple[str, ...] = get_args(TextKind)
-_SENTINEL = "pellucid-user-text"
+SENTINEL = "pellucid-user-text"
 _BASELINE_TOKENS = ("mask", "pad", "eos", "unk")
 
 
@@ -263,12 +263,12 @@ class AbstractTextModel(AbstractModel[TextInputs, Row]):
     def fingerprint(self) -> Fingerprint:
         return fingerprint(
             self,
-            _written(self.tokenizer),
-            self._before + _SENTINEL + self._after if self.chat else "",
+            written(self.tokenizer),
+            self._before + SENTINEL + self._after if self.chat else "",
         )
 
 
-def _written(tokenizer: PreTrainedTokenizerBase) -> bytes:
+def written(tokenizer: PreTrainedTokenizerBase) -> bytes:
     """A tokenizer as bytes, whatever it was last asked: a call leaves its padding and truncation in it.
 
     The tokenizers library writes these two before everything else; taking the text apart would cost 40 ms each time.
@@ -324,9 +324,17 @@ def _surroundings(
         messages.append({"role": "user", "content": text})
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
 
-    before, found, after = rendered(_SENTINEL).partition(_SENTINEL)
-    for text, strips in ((f" {_SENTINEL} ", False), (_SENTINEL, True)):
-        if found and rendered(f" {_SENTINEL} ") == before + text + after:
+    return surroundings(rendered)
+
+
+def surroundings(rendered: Callable[[str], str]) -> tuple[str, str, bool]:
+    """What a chat template writes before and after a text, and whether it strips it. Raises ModelError if it does more.
+
+    ``rendered`` is the whole template with a text in it.
+    """
+    before, found, after = rendered(SENTINEL).partition(SENTINEL)
+    for text, strips in ((f" {SENTINEL} ", False), (SENTINEL, True)):
+        if found and rendered(f" {SENTINEL} ") == before + text + after:
             return before, after, strips
     raise ModelError(
         "the model's chat template rewrites the user's text, so no token can be traced back to it; use chat=False."

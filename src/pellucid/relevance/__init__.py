@@ -4,8 +4,9 @@ from pellucid.relevance.catalogue import DEFAULT, all_composites, composite, com
 from pellucid.relevance.composite import Composite
 from pellucid.relevance.operations import Kind
 from pellucid.relevance.rule import AbstractRule, AbstractTreatment, AsIs, Constant
-from pellucid.relevance.trace import Trace, trace
+from pellucid.relevance.trace import Trace
 from pellucid.relevance.tracer import Tracer
+from pellucid.relevance.tracing import trace
 
 __all__ = [
     "DEFAULT",

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from pellucid.relevance.normalisation import named
 from pellucid.relevance.operations import Kind, Operation
-from pellucid.relevance.rule import traced
+from pellucid.relevance.rule import Carrier, traced
 
 _RANDOM = ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "rrelu")
 
@@ -46,11 +46,36 @@ def out_of_place(
     return (args, kwargs | {"inplace": False}) if kwargs.get("inplace") else None
 
 
+@cache
+def body(func: FunctionType) -> FunctionType:
+    """A function of torch that does not ask first whether somebody overrides it, so that its own calls are seen."""
+
+    def nobody(*_: Any) -> bool:
+        return False
+
+    names = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    world = {**func.__globals__, **dict.fromkeys(names, nobody)}
+    copy = FunctionType(func.__code__, world, func.__name__, func.__defaults__, func.__closure__)
+    copy.__kwdefaults__ = func.__kwdefaults__
+    return copy
+
+
 def input_of(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """What a linear map is applied to."""
     place, name = (1, "mat1") if operation.name == "addmm" else (0, "input")
     found: Tensor = args[place] if place < len(args) else kwargs[name]
     return found
+
+
+def is_linear_in_input(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], carrier: Carrier) -> bool:
+    """Whether a linear map is one that the rules of a carrier are written for, of an input that is traced."""
+    if operation.name == "grouped_mm":
+        if carrier in ("relevance", "pair") or not args or not args[0].requires_grad:
+            return False
+        # What stands in rows behind the last run is left as it was in memory, on the way back too.
+        ends: Tensor | None = args[2] if len(args) > 2 else kwargs.get("offs")
+        return ends is None or args[0].ndim != 2 or int(ends[-1]) == len(args[0])
+    return input_of(operation, args, kwargs).requires_grad
 
 
 def grows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -99,6 +124,36 @@ def is_transformed(value: Any) -> bool:
 def is_self_contained(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether query, key and value of an attention come by place, and they alone depend on the input."""
     return len(args) >= 3 and list(map(id, traced((args, kwargs)))) == list(map(id, args[:3]))
+
+
+def is_into_places(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an operation adds numbers up in places that integers name."""
+    if operation.name == "index_put":
+        return bool(args[3] if len(args) > 3 else kwargs.get("accumulate", False))
+    return operation.name in ("index_add", "scatter_add")
+
+
+def kind_into_places(args: tuple[Any, ...], kwargs: dict[str, Any], several: bool, carrier: Carrier) -> Kind | None:
+    """What a sum into places is: a sum of two, or, into places that are empty, one of numbers alone.
+
+    None: where its terms must be told apart, it is to be.
+    """
+    if carrier in ("gradient", "coefficient"):
+        return Kind.SUM if several else Kind.SHIFT
+    places: Tensor = args[0] if args else kwargs["input"]
+    empty = not places.requires_grad and not bool(places.any())
+    return Kind.AVERAGE if empty and kwargs.get("alpha", 1) == 1 else None
+
+
+def reads_at_computed(operation: Operation, args: tuple[Any, ...]) -> bool:
+    """Whether an operation reads at places that were computed from the input."""
+    return operation.name == "grid_sampler" and len(args) > 1 and args[1].requires_grad
+
+
+def at_held_places(args: tuple[Any, ...]) -> tuple[Kind, tuple[Any, ...]]:
+    """Reading at places that count as constants: what it is, and its arguments. It is linear in what is read."""
+    kind = Kind.AVERAGE if args[0].requires_grad else Kind.NORMALISER
+    return kind, (args[0], args[1].detach(), *args[2:])
 
 
 def is_residual(a: Tensor, b: Tensor) -> bool:

@@ -13,8 +13,10 @@ from pellucid.relevance.rule import Carrier
 class Slot:
     """One tensor of the network, and its relevance once a pass has come back through it."""
 
-    def __init__(self, tensor: Tensor, carrier: Carrier) -> None:
-        self.shape, self.device = tensor.shape, tensor.device
+    def __init__(self, tensor: Tensor, carrier: Carrier, *, folded: bool = False) -> None:
+        """Take note of a tensor. ``folded``: keep its relevance summed over the last dimension alone."""
+        self.shape, self.device = tensor.shape[:-1] if folded else tensor.shape, tensor.device
+        self._folded = folded
         self._x = tensor.detach() if carrier == "coefficient" else None
         # A product of two half-precision numbers does not fit half precision.
         self._wide = torch.promote_types(tensor.dtype, torch.float32)
@@ -27,7 +29,7 @@ class Slot:
         if self._x is not None:
             # A masked score is -inf and carries nothing.
             found = torch.where(found == 0, found, found * self._x.to(self._wide))
-        self._found.append(found)
+        self._found.append(found.sum(-1) if self._folded else found)
 
     def relevance(self, targets: int) -> Tensor:
         """The relevance [target, *shape] of everything that came back so far, in the order it came."""

@@ -49,7 +49,12 @@ from pellucid.relevance.rule import AbstractTreatment, AsIs, Carrier, Constant
 
 Rules = dict[Key, AbstractTreatment]
 
-DEFAULT: dict[Modality, str] = {"text": "attnlrp", "image": "lrp-gamma", "tabular": "lrp-gamma"}
+DEFAULT: dict[Modality, str] = {
+    "text": "attnlrp",
+    "image": "lrp-gamma",
+    "tabular": "lrp-gamma",
+    "vision-language": "attnlrp",
+}
 """The composite that is used for each kind of input where none is named, chosen by measured faithfulness."""
 
 _PATENTS = "The method is in published papers; check the patents that its authors may hold before commercial use."
@@ -60,7 +65,7 @@ def _facts(name: str, title: str, source: str, cost: str = "1 forward and 1 back
         name=name,
         title=title,
         family="relevance",
-        modalities=("text", "image", "tabular"),
+        modalities=("text", "image", "tabular", "vision-language"),
         needs=("gradient",),
         cost=cost,
         source=source,

@@ -4,6 +4,7 @@ With c a rule is needed only where an operation is not linear in its traced oper
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar, final
 
 import torch
@@ -98,7 +99,7 @@ class Ratio(AbstractCoefficientRule):
                 "Ratio is a rule for an elementwise function of one tensor that depends on the input, and "
                 f"{getattr(func, '__name__', type(func).__name__)!r} is none; give it another rule."
             )
-        ctx.start, ctx.slope = (_plain(each) for each in _at_zero(x, func, args, kwargs))
+        ctx.start, ctx.slope = _start_and_slope(x, func, args, kwargs)
         # The result is computed again on the way back: keeping it would cost as much memory as all else that is saved.
         ctx.function = of_operands(func, args, kwargs, ctx.operands)
         # A module may write into what it is given.
@@ -116,6 +117,28 @@ class Ratio(AbstractCoefficientRule):
         # Near 0 the difference is all rounding.
         near = x.abs() <= torch.finfo(x.dtype).eps ** 0.5
         return carriers[0] * torch.where(near, ctx.slope, (y - ctx.start) / x)
+
+
+def _start_and_slope(
+    x: Tensor, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor | float, ...]:
+    """Value and derivative of an elementwise function at 0; a network has the same function in every layer."""
+    rest = [None if each is x else each for each in args], [*kwargs.items()]
+    plain = all(each is None or isinstance(each, bool | int | float | str) for each in (*rest[0], *kwargs.values()))
+    if plain and operation_of(func) is not None:
+        return _of_numbers(func, x.dtype, tuple(rest[0]), tuple(rest[1]))
+    return tuple(_plain(each) for each in _at_zero(x, func, args, kwargs))
+
+
+@cache
+def _of_numbers(
+    func: Callable[..., Any], dtype: torch.dtype, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]
+) -> tuple[Tensor | float, ...]:
+    """The same of a function of torch of one tensor, which stands where ``args`` has None first."""
+    x = torch.zeros(1, dtype=dtype)
+    place = args.index(None)
+    called = (*args[:place], x, *args[place + 1 :])
+    return tuple(_plain(each) for each in _at_zero(x, func, called, dict(kwargs)))
 
 
 def _at_zero(x: Tensor, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, ...]:

@@ -48,12 +48,19 @@ class Composite(Mapping[Key, AbstractTreatment]):
         self._rules = dict(rules)
         for key, rule in self._rules.items():
             self._check(key, rule)
+        self._names = [(k, rule) for k, rule in self._rules.items() if isinstance(k, str) and not isinstance(k, Kind)]
+        self._types = [(k, rule) for k, rule in self._rules.items() if isinstance(k, type)]
         self._functions: dict[Any, AbstractTreatment] = {}
         # From the last to the first, so that the first of two spellings of an operation stands.
         for key, rule in reversed(self._rules.items()):
             if _is_function(key):
                 operation = operation_of(cast(Callable[..., Any], key))
                 self._functions[key if operation is None else operation.name] = rule
+
+    @property
+    def tells_residuals(self) -> bool:
+        """Whether a residual sum is treated unlike another one; to tell them apart costs a walk through the graph."""
+        return self._rules.get(Kind.RESIDUAL) != self._rules.get(Kind.SUM)
 
     def __getitem__(self, key: Key) -> AbstractTreatment:
         return self._rules[key]
@@ -99,11 +106,11 @@ class Composite(Mapping[Key, AbstractTreatment]):
         return self._functions.get(function)
 
     def _of_place(self, place: Place) -> AbstractTreatment | None:
-        for key, rule in self._rules.items():
-            if isinstance(key, str) and not isinstance(key, Kind) and fnmatchcase(place.name, key):
+        for pattern, rule in self._names:
+            if fnmatchcase(place.name, pattern):
                 return rule
-        for key, rule in self._rules.items():
-            if isinstance(key, type) and isinstance(place.module, key):
+        for kind, rule in self._types:
+            if isinstance(place.module, kind):
                 return rule
         return None
 

@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.errors import InputError
+from pellucid.relevance.packing import pack, pad_sequence, unpack
+from pellucid.relevance.recurrence import recurrent
+
 Number = int | float
 
 
@@ -151,13 +155,59 @@ def scaled_dot_product_attention(
     return torch.matmul(torch.dropout(weights, dropout_p, dropout_p > 0), value)
 
 
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Number = 1) -> Tensor:
+    """A sum into places: what each place receives, and a sum. Into places where nothing is yet, it is movement."""
+    if alpha == 1 and len(index.unique()) == len(index) and not bool(torch.index_select(input, dim, index).any()):
+        return torch.index_copy(input, dim, index, source)
+    received = torch.index_add(_nothing(input, source), dim, index, source if alpha == 1 else source * alpha)
+    return input + received
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A sum into places of single numbers: what each place receives, and a sum."""
+    return input + torch.scatter_add(_nothing(input, src), dim, index, src)
+
+
+def index_put(input: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    """A sum into places that are named as one indexes."""
+    places = torch.arange(input.numel(), device=input.device).view(input.shape)[tuple(indices)]
+    spread = torch.broadcast_to(values, places.shape).flatten()
+    flat = torch.index_add(torch.flatten(input), 0, places.flatten(), spread)
+    return torch.reshape(flat, input.shape)
+
+
+def _nothing(like: Tensor, source: Tensor) -> Tensor:
+    return torch.zeros(like.shape, dtype=source.dtype, device=like.device)
+
+
+def grouped_mm(mat_a: Tensor, mat_b: Tensor, offs: Tensor | None = None, **kwargs: Any) -> Tensor:
+    """Rows of one matrix, each run of them times a matrix of its own: a product for each run."""
+    if offs is None or mat_a.ndim != 2 or mat_b.ndim != 3 or any(each is not None for each in kwargs.values()):
+        raise InputError(
+            "grouped_mm is followed where it multiplies runs of rows [row, in], which offs ends, by matrices "
+            "[group, in, out]; write other forms as one matmul for each group."
+        )
+    ends = offs.tolist()
+    starts = [0, *ends[:-1]]
+    runs = [
+        torch.mm(mat_a[start:end], mat_b[group])
+        for group, (start, end) in enumerate(zip(starts, ends, strict=True))
+        if end > start
+    ]
+    # What lies behind the last run belongs to nobody.
+    rest = mat_a.new_zeros(len(mat_a) - (ends[-1] if ends else 0), mat_b.shape[-1])
+    return torch.cat([*runs, rest])
+
+
 @cache
 def decompositions() -> dict[str, Callable[..., Any]]:
     """Every function that is taken apart, by its name in torch."""
     own = (
         linear, addmm, baddbmm, addmv, addcmul, addcdiv, lerp, glu, div, dot, inner, outer, bilinear, var_mean,
-        std_mean, cosine_similarity, scaled_dot_product_attention,
+        std_mean, cosine_similarity, scaled_dot_product_attention, index_add, scatter_add, index_put, grouped_mm,
     )  # fmt: skip
     table: dict[str, Callable[..., Any]] = {each.__name__: each for each in own}
     same: dict[str, Callable[..., Any]] = {"vdot": dot, "linalg_multi_dot": multi_dot, "ger": outer}
-    return table | same | {"max": maximum, "min": minimum}
+    same |= {"_grouped_mm": grouped_mm, "grouped_mm_fallback": grouped_mm}
+    same |= {"_pack_padded_sequence": pack, "_pad_packed_sequence": unpack, "pad_sequence": pad_sequence}
+    return table | same | {"max": maximum, "min": minimum} | recurrent()

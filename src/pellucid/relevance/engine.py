@@ -6,7 +6,6 @@ Parameters are constants, so what requires gradients inside a pass is what depen
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -17,23 +16,32 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from pellucid.errors import InputError, ModelError, NoRuleError
+from pellucid.relevance.aten import plain
 from pellucid.relevance.book import Book
 from pellucid.relevance.calls import (
+    at_held_places,
+    body,
     grows,
-    input_of,
+    is_into_places,
+    is_linear_in_input,
     is_plain,
     is_residual,
     is_self_contained,
     is_training,
     is_transformed,
+    kind_into_places,
     out_of_place,
+    reads_at_computed,
 )
 from pellucid.relevance.composite import Composite
 from pellucid.relevance.decompositions import decompositions
 from pellucid.relevance.operations import Kind, Operation, in_place, operations
+from pellucid.relevance.recurrence import recurrent
 from pellucid.relevance.rule import AbstractTreatment, Call, Constant, Place, Redistribute, rewritten, traced
+from pellucid.relevance.scan import scan_of
 from pellucid.relevance.unseen import Unseen
 from pellucid.relevance.versions import Versions, is_passed_through
+from pellucid.relevance.weights import Weights
 
 # What changes a tensor's numbers and has no form that returns a new one.
 _MUTATIONS = frozenset({"__setitem__", "copy_", "zero_", "fill_"})
@@ -74,6 +82,7 @@ class Engine(TorchFunctionMode):
         self.unseen = Unseen()
         """What was computed where the engine could not see it."""
         self._versions = Versions()
+        self._weights = Weights()
         self._questioned: set[Any] = set()
         self._treatments: dict[tuple[Any, ...], AbstractTreatment | None] = {}
 
@@ -93,6 +102,9 @@ class Engine(TorchFunctionMode):
 
     def _meet(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The value of one call of the network, whatever it calls."""
+        if (namesake := plain(func)) is not None:
+            with self:
+                return namesake(*args, **kwargs)
         args, kwargs = rewritten(args, self.current), rewritten(kwargs, self.current)
         if not self.returning and is_transformed((args, kwargs)):
             self._refuse_hidden("vmap or another function transform", self.place)
@@ -102,7 +114,9 @@ class Engine(TorchFunctionMode):
         if operation is not None and operation.kind is Kind.EMBEDDING and not operands:
             return self._embed(func, args, kwargs)
         if not operands or not torch.is_grad_enabled():
-            return func(*args, **kwargs)
+            value = func(*args, **kwargs)
+            self._weights.follow((args, kwargs), value)
+            return value
         if self.returning and is_plain((args, kwargs)):
             # A checkpoint recomputes: one forward pass, whether one target asks for it or several at once do.
             with temporarily_clear_interpreter_stack():
@@ -131,7 +145,11 @@ class Engine(TorchFunctionMode):
         """A tensor as the pass knows it: a parameter as a constant, one that was changed in place as it is now."""
         tensor = self._versions.current(tensor)
         # A parameter's gradient is nobody's question here, and saving activations for it would cost memory.
-        return tensor.detach() if tensor.requires_grad and isinstance(tensor, nn.Parameter) else tensor
+        if not tensor.requires_grad or not isinstance(tensor, nn.Parameter):
+            return tensor
+        constant = tensor.detach()
+        self._weights.note(constant)
+        return constant
 
     # Operations out of place
 
@@ -186,8 +204,11 @@ class Engine(TorchFunctionMode):
             operation = Operation(name, Kind.ACTIVATION, func)
             return self.applied(Call(operation, Kind.ACTIVATION, self.place, func, args, kwargs), rule)
         if name in decompositions():
+            # An account has a line for every operation of a time step.
+            whole = self.book is None and name in recurrent()
+            options = {"scan": scan_of(self.composite, self.place, self.unseen.settle)} if whole else {}
             with self:
-                return decompositions()[name](*args, **kwargs)
+                return decompositions()[name](*args, **kwargs, **options)
         if isinstance(func, FunctionType) and "has_torch_function" in " ".join(func.__code__.co_names):
             with self:
                 return body(func)(*args, **kwargs)
@@ -246,29 +267,33 @@ class Engine(TorchFunctionMode):
         """How an operation treats these operands (None: it is to be taken apart), and its arguments."""
         kind: Kind | None = operation.kind
         several = len(operands) > 1
-        if kind is Kind.SUM:
-            kind = Kind.SHIFT if not several else Kind.RESIDUAL if is_residual(*operands[:2]) else Kind.SUM
+        if is_into_places(operation, args, kwargs):
+            kind = kind_into_places(args, kwargs, several, self.composite.carrier)
+        elif kind is Kind.SUM:
+            residual = several and self.composite.tells_residuals and is_residual(*operands[:2])
+            kind = Kind.RESIDUAL if residual else Kind.SUM if several else Kind.SHIFT
         elif kind is Kind.PRODUCT and not several:
             kind = Kind.SCALE
         elif kind is Kind.EMBEDDING:
             # A table that was computed from the input is read like any other tensor.
             kind = Kind.MOVEMENT
         elif kind is Kind.BILINEAR and not several:
-            # A constant matrix is a weight; a constant stack of matrices is something like attention.
-            constants = [
-                each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor) and not each.requires_grad
-            ]
+            # A constant matrix is a weight; a stack that is none of parameters is something like attention.
+            constants = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and not x.requires_grad]
             # An einsum of one operand only sums and moves.
-            weighs = Kind.LINEAR if all(each.ndim <= 2 for each in constants) else Kind.MIXING
+            weighs = Kind.LINEAR if all(x.ndim <= 2 or x in self._weights for x in constants) else Kind.MIXING
             kind = weighs if constants else Kind.AVERAGE
         elif operation.name in ("max", "min") and len(args) + len(kwargs) > 1:
             # Of two tensors the larger one is moved; along a dimension there are places beside the values.
             other = args[1] if len(args) > 1 else kwargs.get("other")
             kind = Kind.MOVEMENT if isinstance(other, Tensor) else None
         elif (kind in (Kind.ACTIVATION, Kind.RECTIFIER) and several) or (
-            kind is Kind.LINEAR and (several or not input_of(operation, args, kwargs).requires_grad)
+            kind is Kind.LINEAR and (several or not is_linear_in_input(operation, args, kwargs, self.composite.carrier))
         ):
             return None, args
+        elif reads_at_computed(operation, args) and self.composite.otherwise is None:
+            self.cut["places", self.place.name] = None
+            return at_held_places(args)
         elif operation.name in ("div", "rdiv"):
             return self._quotient(operation, args, kwargs)
         elif operation.name == "pow" and not grows(args, kwargs):
@@ -325,9 +350,10 @@ class Engine(TorchFunctionMode):
         view = target._is_view() and not is_passed_through(target)
         if view and operation is not None and operation.kind not in _WRITABLE:
             self._refuse(f"{operation.name} in place on a view", self.place)
-        value = self._meet(plain, args, kwargs)
-        # What is constant may be written over, and autograd follows that.
-        return self._versions.replace(target, value) if target.requires_grad else target.copy_(value)
+        if target.requires_grad:
+            return self._versions.replace(target, self._meet(plain, args, kwargs))
+        # What is constant may be written over, and autograd follows that; a rule may need what stood there.
+        return target.copy_(self._meet(plain, (target.clone(), *args[1:]), kwargs))
 
     def _mutate(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Writing is movement, which autograd follows, into what was constant too."""
@@ -370,17 +396,3 @@ def _name_of(func: Callable[..., Any]) -> str:
     if name == "__get__":
         return str(getattr(getattr(func, "__self__", None), "__name__", name))
     return name
-
-
-@cache
-def body(func: FunctionType) -> FunctionType:
-    """A function of torch that does not ask first whether somebody overrides it, so that its own calls are seen."""
-
-    def nobody(*_: Any) -> bool:
-        return False
-
-    names = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-    world = {**func.__globals__, **dict.fromkeys(names, nobody)}
-    copy = FunctionType(func.__code__, world, func.__name__, func.__defaults__, func.__closure__)
-    copy.__kwdefaults__ = func.__kwdefaults__
-    return copy

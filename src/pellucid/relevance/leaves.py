@@ -1,10 +1,10 @@
 """Where relevance ends: the numbers of the input, or the vectors that its integers look up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.errors import InputError
 from pellucid.relevance.engine import Embedded
@@ -54,7 +54,7 @@ class Leaves:
         """Every leaf: the input's own numbers, then what was looked up."""
         return [*self._leaf.values(), *(each.vectors for each in self._embedded)]
 
-    def call(self, module: nn.Module) -> Any:
+    def call(self, module: Callable[..., Any]) -> Any:
         """What the network gives for the input."""
         # A copy, so that a network that writes into a view of its input writes into no leaf, and not into the user's.
         arguments = self._given | {key: each.clone() for key, each in self._leaf.items()}

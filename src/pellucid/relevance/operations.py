@@ -88,14 +88,14 @@ _NAMES: dict[Kind, str] = {
         "__getitem__ __setitem__ __pos__ copy_ zero_ fill_ squeeze_copy expand_copy view_copy constant_pad_nd "
         "native_channel_shuffle maximum minimum fmax fmin median max_unpool1d max_unpool2d max_unpool3d"
     ),
-    Kind.LINEAR: "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d addmm",
+    Kind.LINEAR: "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d addmm _grouped_mm",
     Kind.BILINEAR: "matmul mm bmm mv einsum __matmul__ __rmatmul__",
-    Kind.SUM: "add sub subtract rsub __add__ __radd__ __sub__ __rsub__",
+    Kind.SUM: "add sub subtract rsub __add__ __radd__ __sub__ __rsub__ index_add scatter_add",
     Kind.PRODUCT: "mul multiply __mul__ __rmul__",
     Kind.SCALE: "neg negative __neg__ div divide true_divide __truediv__ __rtruediv__ __div__ __rdiv__",
     Kind.AVERAGE: (
         "mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-        "interpolate upsample cumsum"
+        "interpolate upsample cumsum grid_sampler"
     ),
     Kind.MAXIMUM: (
         "max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
@@ -119,6 +119,7 @@ _NAMES: dict[Kind, str] = {
 
 # Names under which an operation that has a plainer name is known too.
 _PLAIN = {
+    "_grouped_mm": "grouped_mm",
     "__matmul__": "matmul", "__rmatmul__": "rmatmul", "__add__": "add", "__radd__": "add", "__sub__": "sub",
     "__rsub__": "rsub", "__mul__": "mul", "__rmul__": "mul", "multiply": "mul", "subtract": "sub", "__neg__": "neg",
     "negative": "neg", "divide": "div", "true_divide": "div", "__truediv__": "div", "__div__": "div",

@@ -12,6 +12,13 @@ _QUANTISED = (
     "auto_gptq",
     "gptqmodel",
     "awq",
+    "aqlm",
+    "compressed_tensors",
+    "hqq",
+    "optimum.quanto",
+    "quanto",
+    "torchao",
+    "transformers.integrations.finegrained_fp8",
 )
 
 
@@ -40,10 +47,13 @@ def check_traceable(module: nn.Module) -> None:
                 "float32, bfloat16 or float16."
             )
     for name, parameter in module.named_parameters():
-        if not (parameter.is_floating_point() or parameter.is_complex()):
+        # A list of integers is a state, such as that of a generator of random numbers; weights are matrices.
+        rounded = not (parameter.is_floating_point() or parameter.is_complex()) or parameter.dtype.itemsize == 1
+        if parameter.ndim > 1 and (rounded or type(parameter).__module__.startswith(_QUANTISED)):
+            form = parameter.dtype if rounded else type(parameter).__name__
             raise ModelError(
-                f"parameter {name!r} is quantised ({parameter.dtype}), and its layer's rounding has no rule; load the "
-                "network in float32, bfloat16 or float16."
+                f"parameter {name!r} is quantised ({form}), and its layer's rounding has no rule; load the network in "
+                "float32, bfloat16 or float16."
             )
         if parameter.is_inference():
             raise ModelError(

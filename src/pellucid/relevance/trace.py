@@ -5,18 +5,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.account import Account
-from pellucid.errors import InputError, ModelError, NumericalError, UnknownNameError
-from pellucid.relevance.catalogue import DEFAULT
-from pellucid.relevance.catalogue import composite as composite_of
-from pellucid.relevance.composite import Composite
-from pellucid.relevance.leaves import Inputs, Leaves
-from pellucid.relevance.refusals import check_traceable
-from pellucid.relevance.start import Start, explained, output_of, seeds
-from pellucid.relevance.tracer import Slots, Tracer, first_not_finite
-from pellucid.targets import AbstractTarget
+from pellucid.errors import InputError, ModelError, UnknownNameError
+from pellucid.relevance.experts import Said
+from pellucid.relevance.leaves import Leaves
+from pellucid.relevance.tracer import Slots, Tracer
 
 
 class Found(NamedTuple):
@@ -36,6 +31,7 @@ class Kept(NamedTuple):
 
     outputs: Slots
     inputs: Slots
+    said: dict[tuple[str, int], Said]
 
 
 class Trace:
@@ -54,11 +50,14 @@ class Trace:
         single: bool,
         kept: bool,
         again: Callable[..., "Trace"],
+        answer: tuple[int, ...] = (),
     ) -> None:
         self.composite = tracer.composite
         """The rules."""
+        self.answer = answer
+        """The tokens of a generated answer, each a target; empty where another target is explained."""
         self._single, self._book, self._again = single, tracer.engine.book, again
-        self._held = Kept(tracer.slots, tracer.entered) if kept else None
+        self._held = Kept(tracer.slots, tracer.entered, tracer.said) if kept else None
         at_leaves = [
             _wide(carrier) if self.composite.carrier != "coefficient" else _wide(carrier) * _wide(leaf.detach())
             for carrier, leaf in zip(carriers, leaves.tensors, strict=True)
@@ -76,6 +75,30 @@ class Trace:
         """(operation, module) of everything that has no rule and was taken to first order."""
         self.constants = tuple(tracer.engine.cut)
         """(operation, module) of everything whose result was taken as a constant."""
+        self.routing = {_key(call): said.routing() for call, said in tracer.said.items()}
+        """Routing weights [token, expert] of every mixture of experts by its module's name, 0 where none was asked."""
+
+    @property
+    def experts(self) -> dict[str | tuple[str, int], Tensor]:
+        """Relevance [token, expert] of what each expert gave to each token, by the name of the module that holds them.
+
+        Tokens are those of the batch, row after row; 0 stands where an expert was not asked. Over the experts it sums
+        to the relevance of the module's output. A later call has the key (name, call). Empty without such a module; of
+        several those that ``keep`` names, as for ``trace[name]``.
+        Raises InputError for a composite that carries gradients, which are no relevance.
+        """
+        if not self.routing:
+            return {}
+        if self.composite.carrier == "gradient":
+            raise InputError(
+                f"composite {self.composite.name!r} carries gradients, and only relevance is divided among experts; "
+                "use 'input-x-gradient'."
+            )
+        return {
+            _key(call): self._split(partial(_applied, said.relevance(self._rows))).value
+            for call, said in self._kept.said.items()
+            if said.slot is not None
+        }
 
     @property
     def input(self) -> Any:
@@ -201,83 +224,12 @@ class Trace:
         return self._split(lambda one: one(rows)).value
 
 
-def trace(
-    module: nn.Module,
-    x: Inputs,
-    target: AbstractTarget | Sequence[AbstractTarget] | None = None,
-    *,
-    composite: str | Composite = DEFAULT["text"],
-    start: Start = "value",
-    keep: str | Sequence[str] | None = None,
-    strict: bool = True,
-    account: bool = False,
-) -> Trace:
-    """Trace relevance from an output of a network back to its input and to every module's output.
-
-    Args:
-        module: any ``torch.nn.Module``, as its author wrote it.
-        x: what it is called with: a tensor, a tuple, or a dict of arguments. Row b of a batch is traced as if alone.
-        target: ``Logit(1)``, ``Margin(1)``, ``Token(1)`` by the index of an output (None inside: the row's largest), or
-            several, which share one backward pass and come in a dimension before all others.
-        composite: a name that ``composites()`` lists, or a composite made by hand.
-        start: ``"value"``: relevance starts as what the target is; ``"one"``: as 1; a tensor shaped like the output: as
-            that (``target`` is then without effect). A composite that carries a pair also takes both, [2, *output].
-        keep: patterns of the names of modules whose output's relevance is kept, ``"*"`` for all. None keeps none until
-            one is looked up, which then makes one more pass; ``()`` keeps none at all.
-        strict: False takes an operation without a rule to first order and lists it in ``Trace.approximated``.
-        account: keep the account of the pass at once, rather than in one more pass when it is asked for.
-
-    Returns:
-        The trace. Relevance is float32 or wider. Cost: 1 forward and 1 backward pass, a row of it for each target.
-
-    Raises:
-        NoRuleError: an operation without a rule.
-        InputError: a target outside the output, a start that does not fit, a part in training mode.
-        ModelError: a scripted, compiled or quantised module; an output that does not depend on the input.
-        NumericalError: NaN or infinity in a layer, which is named.
-    """
-    patterns = _patterns(module, keep)
-    chosen = composite if isinstance(composite, Composite) else composite_of(composite)
-    targets = [*target] if isinstance(target, Sequence) else [target]
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        leaves = Leaves(x)
-        with Tracer(module, chosen, keep=patterns, strict=strict, account=account) as tracer:
-            output = output_of(leaves.call(module))
-        leaves.add(tracer.engine.embedded)
-        tracer.outputs = [each for each in tracer.outputs if each.cut is output]
-        _check_output(module, leaves, tracer, explained(output, start, unbatched=leaves.unbatched))
-        begun, seeded = seeds(output, targets, start, chosen.carrier, unbatched=leaves.unbatched)
-        carriers = tracer.pull([begun], leaves.tensors)
-    again = partial(trace, module, x, target, composite=chosen, start=start, strict=strict)
-    single = not isinstance(target, Sequence) or isinstance(start, Tensor)
-    return Trace(tracer, leaves, carriers, seeded, single=single, kept=keep is not None, again=again)
+def _applied(rows: Tensor, one: Callable[[Tensor], Tensor]) -> Tensor:
+    return one(rows)
 
 
-def _patterns(module: nn.Module, keep: str | Sequence[str] | None) -> Sequence[str]:
-    """What is to be kept of a module. Raises InputError on what is neither, ModelError as ``check_traceable``."""
-    if not isinstance(module, nn.Module):
-        raise InputError(f"trace needs a torch.nn.Module, not {type(module).__name__}; it is model.module of a model.")
-    if not isinstance(keep, Sequence | None):
-        raise InputError(f"keep is a pattern of module names, or several, not {keep!r}; '*' keeps all.")
-    check_traceable(module)
-    return (keep,) if isinstance(keep, str) else keep or ()
-
-
-def _check_output(module: nn.Module, leaves: Leaves, tracer: Tracer, output: Tensor) -> None:
-    if not bool(torch.isfinite(output).all()):
-        if leaves.holds_nan:
-            raise InputError("the input holds NaN, and so does the output; nothing can be traced from there.")
-        name = first_not_finite(module, lambda: leaves.call(module))
-        raise NumericalError(f"{name or 'the network'!r} gives NaN or infinity; nothing can be traced from there.")
-    if not tracer.outputs:
-        constants = ", ".join(f"{operation} at {place!r}" for operation, place in tracer.engine.cut)
-        why = f"what was taken as a constant: {constants}" if constants else "a part that runs without gradients"
-        if not leaves.tensors:
-            why = "the input holds integers alone, and no F.embedding looks vectors up for them"
-        raise ModelError(
-            f"the output does not depend on the input under composite {tracer.composite.name!r} ({why}); trace an "
-            "earlier output, use another composite, give what was cut a rule of its own, or remove no_grad and detach."
-        )
+def _key(call: tuple[str, int]) -> str | tuple[str, int]:
+    return call[0] if call[1] == 0 else call
 
 
 def _wide(tensor: Tensor) -> Tensor:

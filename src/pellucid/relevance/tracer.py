@@ -15,9 +15,11 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from pellucid.errors import MOST_NAMES, InputError, NumericalError
 from pellucid.relevance.book import Book
+from pellucid.relevance.calls import body
 from pellucid.relevance.capture import Slot, pulled
 from pellucid.relevance.composite import Composite
-from pellucid.relevance.engine import Engine, body
+from pellucid.relevance.engine import Engine
+from pellucid.relevance.experts import Routed, Router, Said, check_router
 from pellucid.relevance.operations import Kind, Operation
 from pellucid.relevance.rule import AbstractTreatment, AsIs, Call, Place, traced
 
@@ -52,6 +54,12 @@ class Tracer(AbstractContextManager["Tracer"]):
         keep: patterns of module names whose outputs are kept.
         strict: refuse what has no rule, rather than take it to first order.
         account: keep the account of every operation.
+        folded: keep of modules only what each position carries, summed over the last dimension, which for many targets
+            is all that fits in memory.
+        router: what the routing weights of a mixture of experts are. A composite without rules traces them.
+        experts: keep the relevance of each expert of every mixture, whatever else is kept.
+
+    Raises InputError on another router, and on one to be traced where there is none.
     """
 
     def __init__(
@@ -62,8 +70,12 @@ class Tracer(AbstractContextManager["Tracer"]):
         keep: Sequence[str] = (),
         strict: bool = True,
         account: bool = False,
+        folded: bool = False,
+        router: Router = "constant",
+        experts: bool = False,
     ) -> None:
-        self.module, self.composite = module, composite
+        check_router(router)
+        self.module, self.composite, self._router = module, composite, router
         self.engine = Engine(composite, module, strict=strict, book=Book(composite.carrier) if account else None)
         # As torch declares it, without types.
         self._mode: Any = self.engine
@@ -73,11 +85,14 @@ class Tracer(AbstractContextManager["Tracer"]):
         """What is kept of the outputs of modules."""
         self.entered: Slots = {}
         """The same of what came into them."""
-        self._keep = keep
+        self.said: dict[tuple[str, int], Said] = {}
+        """What is kept of each call of a mixture of experts."""
+        self._keep, self._folded, self._keep_experts = keep, folded, experts
         self._thread = get_ident()
         self._known: dict[int, tuple[Tensor, Slot]] = {}
         self._calls: dict[str, int] = {}
         self._whole: list[_Whole | None] = []
+        self._routed: list[Routed | None] = []
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._running = False
         self.engine.returning = False
@@ -90,6 +105,10 @@ class Tracer(AbstractContextManager["Tracer"]):
                     f"composite {self.composite.name!r} has a rule for {key!r}, and no module of this network has such "
                     f"a name; they are called {', '.join(map(repr, names[1:MOST_NAMES]))}."
                 )
+        self._hook()
+        return self
+
+    def _hook(self) -> None:
         for name, part in self.module.named_modules():
             place = Place(name, part)
             kept = any(fnmatchcase(name, pattern) for pattern in self._keep)
@@ -99,13 +118,15 @@ class Tracer(AbstractContextManager["Tracer"]):
                 part.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
                 part.register_forward_hook(leave, with_kwargs=True),
             ]
-        return self
+
+    def _unhook(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        self._unhook()
         if self._running:
             self._stop()
 
@@ -121,6 +142,10 @@ class Tracer(AbstractContextManager["Tracer"]):
         self.engine.places.append(place)
         taken = whole is not None and not self.engine.resting and any(True for _ in traced((args, kwargs)))
         self._whole.append(_Whole(whole, args, kwargs) if taken and whole is not None else None)
+        routed = None if self.engine.resting or taken else self._mixture(place, part, args, kwargs)
+        self._routed.append(routed)
+        if routed is not None:
+            return routed.in_pairs()
         if not taken:
             return None
         self.engine.resting = True
@@ -130,9 +155,32 @@ class Tracer(AbstractContextManager["Tracer"]):
             # Copies: the module may write into them, and its rule needs what came in.
             return _mapped(_copied, args), _mapped(_copied, kwargs)
 
+    def _mixture(self, place: Place, part: nn.Module, args: Any, kwargs: Any) -> Routed | None:
+        """The call of a mixture of experts that depends on the input; None where it is none."""
+        with torch._C.DisableTorchFunction():
+            routed = Routed.read(part, args, kwargs, self.engine.current)
+            if routed is None or self._router == "traced" or self.composite.otherwise is not None:
+                return routed
+            if routed.weights.requires_grad:
+                self.engine.cut["router", place.name] = None
+            return routed.holding_weights()
+
+    def _summed(self, routed: Routed, place: Place, kept: bool, output: Any) -> Tensor:
+        """What a mixture gives: the sum of what each expert gave, as one operation."""
+        apart = routed.apart(output)
+        if not self.engine.returning:
+            call = len([name for name, _ in self.said if name == place.name])
+            kept = (kept or self._keep_experts) and apart.requires_grad
+            slot = Slot(apart, self.composite.carrier, folded=True) if kept else None
+            self.said[place.name, call] = Said(routed.chosen, routed.weights.detach(), routed.experts, slot)
+        return apart.sum(1)
+
     def _leave(self, place: Place, kept: bool, part: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if not self._is_ours(part):
             return output
+        routed = self._routed.pop()
+        if routed is not None:
+            output, args, kwargs = self._summed(routed, place, kept, output), routed.args, routed.kwargs
         with torch._C.DisableTorchFunction():
             whole = self._whole.pop()
             if whole is not None:
@@ -146,6 +194,11 @@ class Tracer(AbstractContextManager["Tracer"]):
                 self._take(place.name, output, () if whole is not None else (args, kwargs))
         if part is self.module and len(self.engine.places) == 1 and not self.engine.returning:
             self._stop()
+            if self._router == "traced" and not self.said:
+                raise InputError(
+                    "router='traced' goes through the router of a mixture of experts, and no module of this network "
+                    "has num_experts and is given tokens, experts and weights; leave router='constant'."
+                )
             return _mapped(self._cut, output)
         return output
 
@@ -169,7 +222,9 @@ class Tracer(AbstractContextManager["Tracer"]):
             return output
         name = type(part).__name__
         operation = Operation(name, Kind.ACTIVATION, part.forward)
-        ran = Call(operation, Kind.ACTIVATION, place, _Remembered(part, output), whole.args, whole.kwargs)
+        # It depends on the module's parameters, which are constants to what comes after.
+        value = _mapped(Tensor.detach, output)
+        ran = Call(operation, Kind.ACTIVATION, place, _Remembered(part, value), whole.args, whole.kwargs)
         return self.engine.applied(ran, whole.treatment)
 
     def _take(self, name: str, output: Any, entered: Any) -> None:
@@ -183,7 +238,7 @@ class Tracer(AbstractContextManager["Tracer"]):
         for each in found:
             # Modules that hand the same tensor on share what is kept of it.
             if id(each) not in self._known:
-                self._known[id(each)] = (each, Slot(each, self.composite.carrier))
+                self._known[id(each)] = (each, Slot(each, self.composite.carrier, folded=self._folded))
         return [self._known[id(each)][1] for each in found]
 
     def _cut(self, tensor: Tensor) -> Tensor:
@@ -203,6 +258,10 @@ class Tracer(AbstractContextManager["Tracer"]):
         self._known.clear()
         self.engine.returning = True
         self.engine.places = self.engine.places[:1]
+        # A checkpoint that recomputes calls modules, at their places.
+        hooked = bool(self._hooks)
+        if not hooked:
+            self._hook()
         try:
             with self.engine:
                 self.engine.unseen.settle()
@@ -211,6 +270,8 @@ class Tracer(AbstractContextManager["Tracer"]):
                 )
         finally:
             self.engine.returning = False
+            if not hooked:
+                self._unhook()
         if not all(bool(torch.isfinite(each).all()) for each in found):
             raise NumericalError(
                 f"relevance became NaN or infinite on its way back under composite {self.composite.name!r}: a layer "
@@ -225,7 +286,7 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def _mapped(change: Callable[[Tensor], Any], value: Any) -> Any:
     """Any nesting of tensors, that of a library's own output classes too, with each tensor changed."""
-    return tree_map_only(Tensor, change, value)
+    return change(value) if isinstance(value, Tensor) else tree_map_only(Tensor, change, value)
 
 
 class _Remembered:

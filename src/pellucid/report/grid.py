@@ -98,12 +98,14 @@ def layer_rows(a: AttributionView, target: int | None) -> list[list[float]]:
 
 def answer_map(a: AttributionView) -> Grid:
     """Targets in their order, such as the tokens of an answer, over the features."""
-    return grid(a.output_names, a.values, a.features)
+    return grid(a.output_names, a.values, a.features, a.shared_limit)
 
 
-def grid(names: Sequence[str], rows: Sequence[Sequence[float]], features: Sequence[FeatureView]) -> Grid:
-    """Values [row][feature] on one scale, which what the person wrote sets and not the chat template."""
-    limit = scale(rows, features)
+def grid(
+    names: Sequence[str], rows: Sequence[Sequence[float]], features: Sequence[FeatureView], limit: float = 0.0
+) -> Grid:
+    """Values [row][feature] on one scale, up to ``limit``; 0: as far as what the person wrote, not the template."""
+    limit = limit or scale(rows, features)
     sparse = len(rows) * len(features) > MOST_NUMBERED
     cut = runs(len(features))
     return Grid(

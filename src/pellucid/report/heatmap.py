@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from pellucid.report.colour import ZERO, stop_of
-from pellucid.report.view import AttributionView
+from pellucid.report.view import AttributionView, plural
 
 BAR_WIDTH, BAR_HEIGHT = 200, 16
 """User units of one bar's drawing; the page stretches it."""
@@ -90,6 +90,12 @@ def totals(attribution: AttributionView) -> list[float]:
     return [sum(column) for column in zip(*attribution.values, strict=True)]
 
 
+def in_sum(attribution: AttributionView) -> str:
+    """What the parts of a picture add up to, and those of its text."""
+    sums = [f"its {plural(half.kind)} sum to {digits(sum(totals(half)), True)}" for half in attribution.halves]
+    return f"Of the input {' and '.join(sums)}."
+
+
 def errors(attribution: AttributionView) -> list[float | None]:
     """Standard errors of ``totals``: None for several targets, whose errors are not independent."""
     if attribution.standard_error is None or len(attribution.values) != 1:
@@ -119,6 +125,7 @@ def strongest(attribution: AttributionView, most: int) -> AttributionView:
         picture=None,
         layer_values=(),
         layer_names=(),
+        experts=None,
     )
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pellucid.explanation import Explanation
-from pellucid.report import accounts, figures, grid, heatmap, overlays, pictures
+from pellucid.report import accounts, experts, figures, grid, heatmap, overlays, pictures, places
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, palette_css
 from pellucid.report.run_view import RunView
 from pellucid.report.view import AttributionView, PictureView, plural
@@ -72,7 +72,9 @@ def _environment() -> Environment:
         "figures": figures,
         "pictures": pictures,
         "overlays": overlays,
+        "places": places,
         "grids": grid,
+        "mixtures": experts,
         "accounts": accounts,
         "vik": VIK,
         "negative": NEGATIVE,

@@ -46,8 +46,8 @@ class Box(NamedTuple):
 
 
 def limit_of_targets(a: AttributionView) -> float:
-    """The scale that the heat maps of all targets have in common."""
-    return largest(value for row in a.values for value in row)
+    """The scale that the heat maps of all targets have in common, and the text where there is one."""
+    return a.shared_limit or largest(value for row in a.values for value in row)
 
 
 def colours(picture: PictureView) -> Colours:

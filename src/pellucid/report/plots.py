@@ -1,17 +1,19 @@
 """The pictures of an explanation as matplotlib figures, for papers and slides. Needs the extra ``plots``."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import isfinite
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from pellucid.account import Entry
 from pellucid.errors import InputError, MissingPackageError, UnknownNameError
 from pellucid.explanation import Explanation
-from pellucid.report import overlays, pictures
+from pellucid.report import experts as mixtures
+from pellucid.report import overlays, pictures, places
 from pellucid.report.accounts import AMOUNTS, account_chart
-from pellucid.report.colour import VIK
+from pellucid.report.colour import VIK, ink_on, stop_of
 from pellucid.report.grid import layer_rows, runs, scale, short
 from pellucid.report.view import AttributionView
 from pellucid.report.visible import visible
@@ -26,6 +28,8 @@ VIEWS = ("heat", "contour", "top-k")
 
 # Inches: a cell of a map, what stands beside and below it, and a bar of the account.
 _CELL, _BESIDE, _BELOW, _BAR = (0.13, 0.3), 2.2, 1.1, 0.13
+# Characters of a line of text below a picture, and inches from one line to the next.
+_COLUMNS, _LINE = 72, 0.25
 _FILLS = {"in": "#565d66", "out": "#1d5c7d", "absorbed": "none", "leaked": "#a3201a"}
 
 
@@ -48,6 +52,37 @@ def layers(explanation: Explanation, target: int | None = None) -> "Figure":
         _require_target(explanation, target)
     view = AttributionView.of(explanation)
     return _map(view, view.layer_names[::-1], layer_rows(view, target), _named(view, target))
+
+
+def experts(explanation: Explanation, layer: int | None = None, target: int | None = None) -> "Figure":
+    """The relevance of what every expert gave: every layer over its experts, or one layer's experts over the features.
+
+    Args:
+        explanation: one of a network with a mixture of experts, by a relevance method.
+        layer: index into ``expert_layer_names``; None: all layers, in sum over the features.
+        target: index of the target; None: the sum over all.
+
+    Raises:
+        InputError: it has no ``expert_values``, or no such layer or target.
+        MissingPackageError: matplotlib is not installed.
+    """
+    view = AttributionView.of(explanation)
+    if view.experts is None:
+        raise InputError(
+            f"{explanation.method} gave no expert_values, so there is no map of experts; use a relevance method on a "
+            "language model that has a mixture of experts."
+        )
+    if target is not None:
+        _require_target(explanation, target)
+    count = len(view.experts.names)
+    if layer is None:
+        rows, names = mixtures.layer_rows(view.experts, target), mixtures.short_names(view.experts.names)[::-1]
+        heads = replace(view, features=tuple(mixtures.columns(view.experts)))
+        return _map(heads, names, rows, f"experts, {_named(view, target)}")
+    if not 0 <= layer < count:
+        raise InputError(f"there is no layer {layer}; the explanation has {count} with experts, counted from 0.")
+    found, rows = mixtures.feature_rows(view.experts, layer, target)
+    return _map(view, found, rows, f"{view.experts.names[layer]}, {_named(view, target)}")
 
 
 def matrix(explanation: Explanation) -> "Figure":
@@ -94,6 +129,8 @@ def account(explained: Explanation | Sequence[Entry]) -> "Figure":
 def overlay(explanation: Explanation, target: int = 0, view: str = "heat") -> "Figure":
     """The picture under the attributions of one target: a heat map, lines of equal strength, or the strongest tenth.
 
+    Of a picture with a text about it the text stands below, its words on the same scale.
+
     Raises:
         InputError: the explanation has no picture, no such target, or there is no such view.
         MissingPackageError: matplotlib is not installed.
@@ -103,22 +140,64 @@ def overlay(explanation: Explanation, target: int = 0, view: str = "heat") -> "F
     if view not in VIEWS:
         raise UnknownNameError("view of a picture", view, VIEWS)
     _require_target(explanation, target)
-    drawn = AttributionView.of(explanation)
-    limit = pictures.limit_of_targets(drawn)
+    drawn, *texts = AttributionView.of(explanation).halves
+    limit, picture = pictures.limit_of_targets(drawn), drawn.picture
+    assert picture is not None
     draw: dict[str, Callable[[], tuple[pictures.Colours, str]]] = {
-        "heat": lambda: (pictures.heat(drawn, target, limit), ""),
+        "heat": lambda: (places.marked(pictures.heat(drawn, target, limit), picture), places.place_in_words(picture)),
         "contour": lambda: (overlays.contours(drawn, target), overlays.lines_in_words(drawn, target)),
         "top-k": lambda: (overlays.top_mask(drawn, target), overlays.mask_in_words(drawn, target)),
     }
     shown, words = draw[view]()
-    figure = _figure(6.0, 5.0)
-    axes = figure.subplots()
+    lines = [_lines(text) for text in texts]
+    heights = [5.0, *(_LINE * (len(each) + 1) for each in lines)]
+    figure = _figure(6.0, sum(heights))
+    axes, *below = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+    for place, text, each in zip(below, texts, lines, strict=True):
+        _write(place, text.values[target], each, limit)
     axes.imshow(shown, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title("\n".join(filter(None, (_named(drawn, target), words))), fontsize=9, parse_math=False)
     if view == "heat":
         figure.colorbar(_colours(limit), ax=axes, label=visible(drawn.unit), shrink=0.8)
     return figure
+
+
+class _Word(NamedTuple):
+    """A feature of a text in a line of it."""
+
+    place: int
+    """Index of the feature."""
+    column: int
+    """Characters to the left of it."""
+    shown: str
+    """What is drawn."""
+
+
+def _lines(text: AttributionView) -> list[list[_Word]]:
+    """The features of a text in lines of at most ``_COLUMNS`` characters, but for longer ones."""
+    lines: list[list[_Word]] = [[]]
+    column = 0
+    for place, feature in enumerate(text.features):
+        shown = visible((feature.label or "").strip(), _COLUMNS)
+        if column and column + len(shown) > _COLUMNS:
+            lines.append([])
+            column = 0
+        lines[-1].append(_Word(place, column, shown))
+        column += len(shown) + 2
+    return lines
+
+
+def _write(axes: "Axes", values: Sequence[float], lines: list[list[_Word]], limit: float) -> None:
+    """Lines of words on coloured grounds."""
+    axes.set(xlim=(0, _COLUMNS), ylim=(len(lines), -1))
+    axes.set_axis_off()
+    for row, line in enumerate(lines):
+        for word in line:
+            ground = VIK[stop_of(values[word.place], limit)]
+            box = {"facecolor": ground, "edgecolor": "none", "pad": 1.5}
+            style: dict[str, Any] = {"color": ink_on(ground), "family": "monospace", "fontsize": 8, "va": "center"}
+            axes.text(word.column, row, word.shown, bbox=box, parse_math=False, **style)
 
 
 def _map(view: AttributionView, names: Sequence[str], rows: Sequence[Sequence[float]], title: str) -> "Figure":

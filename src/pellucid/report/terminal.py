@@ -12,7 +12,7 @@ from pellucid.records import Checks
 from pellucid.report.accounts import AMOUNTS, account_chart, in_words
 from pellucid.report.blocks import Blocks
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, ink_on
-from pellucid.report.heatmap import MINUS, Cell, by_strength, cell, digits, errors, limit_of, totals
+from pellucid.report.heatmap import MINUS, Cell, by_strength, cell, digits, errors, in_sum, limit_of, totals
 from pellucid.report.view import AttributionView, plural
 from pellucid.report.visible import visible
 
@@ -102,10 +102,20 @@ def _balance(view: AttributionView) -> str:
     return f"{digits(sum(view.base_values), True)} on the baseline ({visible(view.baseline, 80)}), {full} on the input"
 
 
+def _scores(view: AttributionView, limit: float) -> list[RenderableType]:
+    """The features as running text, where they are that, and as bars."""
+    values, parts = totals(view), list[RenderableType]()
+    if not view.is_named and not view.is_pictorial:
+        parts += [_running_text(view, values, limit), Text()]
+    parts.append(_table(view, values, limit))
+    if len(values) > MOST_ROWS:
+        parts.append(Text(f"the {MOST_ROWS} strongest of {len(values)} {plural(view.kind)}", style="dim"))
+    return parts
+
+
 def explanation_renderable(explanation: Explanation) -> RenderableType:
     """The explanation for a rich console, in colour."""
     view = AttributionView.of(explanation)
-    values = totals(view)
     limit = limit_of(view)
     of = "the sum over " + ", ".join(visible(name, 20) for name in view.output_names)
     target = of if len(view.output_names) > 1 else repr(visible(view.output_names[0], 60)) if view.output_names else ""
@@ -116,11 +126,10 @@ def explanation_renderable(explanation: Explanation) -> RenderableType:
     ]
     if view.picture is not None:
         parts.append(Blocks(view))
-    elif not view.is_named and not view.is_pictorial:
-        parts += [_running_text(view, values, limit), Text()]
-    parts.append(_table(view, values, limit))
-    if len(values) > MOST_ROWS:
-        parts.append(Text(f"the {MOST_ROWS} strongest of {len(values)} {plural(view.kind)}", style="dim"))
+    for half in view.halves:
+        parts += _scores(half, limit)
+    if len(view.halves) > 1:
+        parts.append(Text(in_sum(view), style="dim"))
     if view.account:
         parts += [Text("\nwhere the relevance went", style="bold"), _account(view.account)]
         parts.append(Text(in_words(view.account, view.unit), style="dim"))

@@ -4,15 +4,17 @@ A text that was not stored is None here, and is then absent from the page: the r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from pellucid.account import Entry
 from pellucid.explanation import Explanation
 from pellucid.records import Checks, Cost, Feature, FeatureKind, Fingerprint
+from pellucid.targets import Pixel, Region, RunLengths
 
 Mark = Literal["", "expected", "decoy"]
 
@@ -61,6 +63,10 @@ class PictureView:
     """Shades of red, green and blue, or of grey alone, row by row."""
     owners: bytes
     """Index of each pixel's feature, 32 bits in the machine's order."""
+    place: RunLengths | None = None
+    """Where the target lies, in the size of the network's output; None for a target of the whole picture."""
+    is_point: bool = False
+    """Whether that is one pixel."""
 
     @classmethod
     def of(cls, explanation: Explanation) -> "PictureView | None":
@@ -68,7 +74,14 @@ class PictureView:
         picture, regions = explanation.picture, explanation.regions
         if picture is None or regions is None:
             return None
-        return cls(height=len(picture), width=picture.shape[1], pixels=picture.tobytes(), owners=regions.tobytes())
+        return cls(
+            height=len(picture),
+            width=picture.shape[1],
+            pixels=picture.tobytes(),
+            owners=regions.tobytes(),
+            place=_place(explanation.target),
+            is_point=isinstance(explanation.target, Pixel),
+        )
 
     @property
     def shades(self) -> UInt8[np.ndarray, "height width channel"]:
@@ -79,6 +92,33 @@ class PictureView:
     def regions(self) -> Int32[np.ndarray, "height width"]:
         """The features' indices as an array."""
         return np.frombuffer(self.owners, np.int32).reshape(self.height, self.width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertView:
+    """Relevance of what experts gave, which in a large network are millions of numbers."""
+
+    names: tuple[str, ...]
+    """A name for each layer that has experts, from the input up."""
+    shape: tuple[int, int, int, int]
+    """Targets, layers, features, experts."""
+    numbers: bytes
+    """32 bits each, the last of the dimensions running fastest."""
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> "ExpertView | None":
+        """The experts of an explanation; None where there are none."""
+        values = explanation.expert_values
+        if values is None:
+            return None
+        targets, layers, features, experts = values.shape
+        held = np.ascontiguousarray(values, np.float32).tobytes()
+        return cls(names=explanation.expert_layer_names, shape=(targets, layers, features, experts), numbers=held)
+
+    @property
+    def values(self) -> Float[np.ndarray, "target layer feature expert"]:
+        """The numbers as an array."""
+        return np.frombuffer(self.numbers, np.float32).reshape(self.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,12 +163,16 @@ class AttributionView:
     """Relevance as [target][layer][feature]; empty where the method does not pass through layers."""
     layer_names: tuple[str, ...] = ()
     """A name for each layer, from the input up."""
+    experts: ExpertView | None = None
+    """Relevance by expert; None without a mixture of experts."""
     account: tuple[Entry, ...] = ()
     """Where relevance went; empty where no account was kept."""
     notice: str = ""
     """Patents and licences that a commercial user must know of."""
     target_unit: str = ""
     """The unit of the target, where scores have one of their own; empty: the same."""
+    shared_limit: float = 0.0
+    """End of the colour scale that it has in common with another half of its input; 0: it has one of its own."""
 
     @classmethod
     def of(
@@ -158,6 +202,7 @@ class AttributionView:
             picture=PictureView.of(explanation) if stored else None,
             layer_values=() if layers is None else tuple(_rows(matrix) for matrix in layers.tolist()),
             layer_names=explanation.layer_names,
+            experts=ExpertView.of(explanation),
             account=explanation.account,
             notice=explanation.notice,
         )
@@ -175,7 +220,7 @@ class AttributionView:
     @property
     def heading(self) -> str:
         """What it is called among the explanations of its case."""
-        return self.title or plural(self.kind)
+        return self.title or " and ".join(plural(each.kind) for each in self.halves)
 
     @property
     def is_named(self) -> bool:
@@ -188,9 +233,45 @@ class AttributionView:
         return self.kind in _PICTORIAL_KINDS
 
     @property
+    def halves(self) -> "tuple[AttributionView, ...]":
+        """The parts of a picture and those of the text about it, on one scale; otherwise the whole by itself."""
+        seen = sum(feature.kind in _PICTORIAL_KINDS for feature in self.features)
+        if not 0 < seen < len(self.features):
+            return (self,)
+        written = [place for place, feature in enumerate(self.features) if feature.role == "input"]
+        numbers = (abs(row[place]) for row in self.values for place in written)
+        limit = max(filter(isfinite, numbers), default=0.0)
+        picture, text = self._part(slice(seen), limit), self._part(slice(seen, None), limit)
+        return picture, replace(text, picture=None)
+
+    def _part(self, features: slice, limit: float) -> "AttributionView":
+        error = self.standard_error
+        return replace(
+            self,
+            features=self.features[features],
+            values=tuple(row[features] for row in self.values),
+            standard_error=None if error is None else tuple(row[features] for row in error),
+            layer_values=tuple(tuple(row[features] for row in layers) for layers in self.layer_values),
+            # They are by expert over the whole input.
+            experts=None,
+            shared_limit=limit,
+        )
+
+    @property
     def is_withheld(self) -> bool:
         """Whether the features are pieces of an input that was not stored, so that nothing can be shown of them."""
         return any(feature.label is None for feature in self.features)
+
+
+def _place(target: object) -> RunLengths | None:
+    """Where a target lies in a picture."""
+    if isinstance(target, Region) and target.runs is not None and len(target.runs.size) == 2:
+        return target.runs
+    if not isinstance(target, Pixel) or target.size is None:
+        return None
+    mask = np.zeros(target.size, bool)
+    mask[target.y, target.x] = True
+    return RunLengths.of(mask)
 
 
 def plural(kind: str) -> str:

@@ -1,135 +1,15 @@
-"""The scalar that is explained. A target is an object, never a bare index.
+"""Targets over texts that a language model could answer."""
 
-Every target is defined over *alternatives*: a class of a classifier, or a text that a language model could answer.
-An alternative is scored token by token (a class has one token): ``logit`` of the token, and ``rest``, the logsumexp of
-all other logits at that place. From these follow, without cancellation,
-
-    margin = logit - rest          log p = -softplus(rest - logit)
-
-so that a target never needs to know which kind of model it is asked of.
-"""
-
-from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from pellucid.errors import InputError
-
-
-class Alternative(NamedTuple):
-    """How a batch of inputs scores one class or one answer."""
-
-    logit: Float[Tensor, "batch token"]
-    """Logit of each token of the answer, given the tokens before it."""
-    rest: Float[Tensor, "batch token"]
-    """Logsumexp of all other logits at the same place."""
-
-    @property
-    def log_prob(self) -> Float[Tensor, "batch token"]:
-        """Log-probability of each token."""
-        return torch.nn.functional.logsigmoid(self.logit - self.rest)
-
-
-class AbstractTarget(BaseModel):
-    """A target of an explanation. ``alternatives`` names what must be scored, ``score`` turns that into scalars."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    unit: ClassVar[str]
-    """The unit of the explained scalar, and so of every attribution."""
-
-    def __init__(self, **named: Any) -> None:
-        try:
-            super().__init__(**named)
-        except ValidationError as error:
-            raise InputError.from_validation(type(self).__name__, error) from None
-
-    @property
-    @abstractmethod
-    def alternatives(self) -> tuple[str, ...]:
-        """The labels or answers that must be scored, in the order ``score`` expects them."""
-
-    @abstractmethod
-    def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
-        """The explained scalars, one column a target."""
-
-    def output_names(self, tokens: Sequence[Sequence[str]]) -> list[str]:
-        """A name for each target column; ``tokens`` are the alternatives' tokens as text."""
-        return [self.alternatives[0]]
-
-
-# Each class below writes out its ``__init__``: type checkers make one of keywords alone where a model inherits it.
-
-
-class _SingleToken(AbstractTarget):
-    """A target over one class, or over one token of a language model's vocabulary."""
-
-    label: int | str | None = None
-    """The class label or token as text, or the index of the class or the id of the token; None stands for the one that
-    the model prefers on the full input."""
-
-    def __init__(self, label: int | str | None = None, **named: Any) -> None:
-        super().__init__(label=label, **named)
-
-    @property
-    def alternatives(self) -> tuple[str, ...]:
-        return () if self.label is None else (str(self.label),)
-
-    def output_names(self, tokens: Sequence[Sequence[str]]) -> list[str]:
-        return [self.label] if isinstance(self.label, str) else [tokens[0][0]]
-
-    def _only(self, alternatives: Sequence[Alternative]) -> Alternative:
-        (alternative,) = alternatives
-        if alternative.logit.shape[1] != 1:
-            raise InputError(
-                f"{self.label!r} is {alternative.logit.shape[1]} tokens and {type(self).__name__} explains one: "
-                "use Answer for the whole text or Tokens for each of its tokens."
-            )
-        return alternative
-
-
-class Logit(_SingleToken):
-    """The raw logit of a class or of the next token."""
-
-    kind: Literal["logit"] = "logit"
-    unit = "logit"
-
-    def __init__(self, label: int | str | None = None, **named: Any) -> None:
-        super().__init__(label, **named)
-
-    def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
-        return self._only(alternatives).logit
-
-
-class Margin(_SingleToken):
-    """Logit minus the logsumexp of all others: the log-odds of the class. The default for classifiers."""
-
-    kind: Literal["margin"] = "margin"
-    unit = "log-odds"
-
-    def __init__(self, label: int | str | None = None, **named: Any) -> None:
-        super().__init__(label, **named)
-
-    def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
-        alternative = self._only(alternatives)
-        return alternative.logit - alternative.rest
-
-
-class Token(_SingleToken):
-    """The log-probability of one class or next token."""
-
-    kind: Literal["token"] = "token"
-    unit = "log-probability"
-
-    def __init__(self, label: int | str | None = None, **named: Any) -> None:
-        super().__init__(label, **named)
-
-    def score(self, alternatives: Sequence[Alternative]) -> Float[Tensor, "batch target"]:
-        return self._only(alternatives).log_prob
+from pellucid.targets.base import AbstractTarget, Alternative
 
 
 class _OneAnswer(AbstractTarget):
@@ -300,9 +180,3 @@ class Generated(AbstractTarget):
 
     def output_names(self, tokens: Sequence[Sequence[str]]) -> list[str]:
         return list(tokens[0])
-
-
-Target = Annotated[
-    Logit | Margin | Token | Tokens | Answer | Options | Choice | Contrast | Generated, Field(discriminator="kind")
-]
-"""Any target; the fixed registry that saved explanations are read with."""
