@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import pellucid
 from pellucid.errors import ModelError
 from pellucid.models.exported import RowByRow, check_format, export, read_own
-from pellucid.relevance.aten import _WRITTEN_OUT, plain
+from pellucid.relevance.aten import _UPSAMPLING, _WRITTEN_OUT, plain
 from pellucid.relevance.catalogue import all_composites
 from pellucid.targets import Logit
 from relevance_tools import Classifier, X, classifier, near
@@ -76,6 +76,34 @@ CALLS = {
     "upsample_bilinear2d": (aten.upsample_bilinear2d.vec, (PICTURE, [9, 8], False, None)),
     "upsample_bicubic2d": (aten.upsample_bicubic2d.vec, (PICTURE, None, True, [2.0, 2.0])),
     "upsample_trilinear3d": (aten.upsample_trilinear3d.vec, (PICTURE[None], [5, 7, 8], False, None)),
+    "upsample_bilinear2d, scales too": (aten.upsample_bilinear2d.default, (PICTURE, [9, 10], False, 1.6, 1.7)),
+    "upsample_bilinear2d, one scale": (aten.upsample_bilinear2d.default, (PICTURE, [9, 11], False), {"scales_h": 1.6}),
+    "upsample_bilinear2d, aligned": (aten.upsample_bilinear2d.default, (PICTURE, [9, 11], True, 1.6, 1.2)),
+    "upsample_nearest2d, scales too": (aten.upsample_nearest2d.default, (PICTURE, [9, 10], 1.6, 1.7)),
+    "upsample_nearest1d, scale too": (aten.upsample_nearest1d.default, (PICTURE[0], [9], 1.6)),
+    "upsample_bilinear2d by name": (
+        aten.upsample_bilinear2d.vec,
+        (),
+        {"input": PICTURE, "output_size": None, "align_corners": False, "scale_factors": [1.6, 1.7]},
+    ),
+    "_upsample_nearest_exact1d": (aten._upsample_nearest_exact1d.vec, (PICTURE[0], [9], None)),
+    "_upsample_nearest_exact2d": (aten._upsample_nearest_exact2d.default, (PICTURE, [9, 10], 1.6, 1.7)),
+    "_upsample_nearest_exact3d": (aten._upsample_nearest_exact3d.vec, (PICTURE[None], [5, 7, 8], None)),
+    "_upsample_bilinear2d_aa": (aten._upsample_bilinear2d_aa.vec, (PICTURE, [3, 4], False, None)),
+    "_upsample_bicubic2d_aa": (aten._upsample_bicubic2d_aa.default, (PICTURE, [3, 4], False)),
+    "copy": (aten.copy.default, (ROW, ROW[0].float())),
+    "fill": (aten.fill.Scalar, (ROW, 2)),
+    "fill by a tensor": (aten.fill.Tensor, (ROW, torch.tensor(2.0))),
+    "zero": (aten.zero.default, (ROW,)),
+    "numpy_T": (aten.numpy_T.default, (ROW,)),
+    "view of another dtype": (aten.view.dtype, (ROW, torch.int64)),
+    "index_put": (aten.index_put.default, (PICTURE, [None, torch.tensor([2, 0])], randn(2, 6, 6))),
+    "index_put, adding": (
+        aten.index_put.default,
+        (PICTURE, [None, torch.tensor([2, 2]), None, torch.tensor([1, 1])], randn(2, 6), True),
+    ),
+    "index_put everywhere": (aten.index_put.default, (ROW, [torch.tensor([2, 0])], randn(8))),
+    "index_put_": (aten.index_put_.default, (randn(2, 4), [None, torch.tensor([2, 0])], randn(2))),
     # Namesakes, some of which functions of torch.nn.functional would take otherwise.
     "elu": (aten.elu.default, (ROW, 0.5)),
     "leaky_relu": (aten.leaky_relu.default, (ROW, 0.3)),
@@ -109,7 +137,7 @@ def test_an_operation_is_computed_as_the_function_computes_it(name):
 
 
 def test_every_operation_that_is_written_out_is_tried():
-    assert {*_WRITTEN_OUT} <= {*CALLS}
+    assert {*_WRITTEN_OUT, *_UPSAMPLING} <= {*CALLS}
 
 
 def test_recurrent_operations_are_those_of_torch():
@@ -120,6 +148,69 @@ def test_recurrent_operations_are_those_of_torch():
 @pytest.mark.parametrize("func", [torch.relu, F.relu, len, aten.relu, torch.ops.prims.sin.default])
 def test_what_is_no_operation_of_aten_is_left_alone(func):
     assert plain(func) is None
+
+
+def test_scales_that_do_not_give_the_size_are_refused():
+    with pytest.raises(ModelError, match=r"enlarges \[6, 6\] to \[9, 9\] by scales \[2.0, None\]"):
+        plain(aten.upsample_bilinear2d.default)(PICTURE, [9, 9], False, 2.0)
+
+
+class Writing(nn.Module):
+    """Writes into places in every way that a program has."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write, self.first, self.head = write, nn.Linear(6, 6), nn.Linear(6, 3)
+        self.register_buffer("places", torch.tensor([0, 2]))
+
+    def forward(self, x):
+        y = self.first(x) * 1.0
+        return self.head(self.write(self, y))
+
+
+def put_at_places(net, y):
+    y[:, net.places] = y[:, net.places + 1] * 2
+    return y
+
+
+def put_into_constants(net, y):
+    made = y.new_zeros(2, 6)
+    made[:, net.places] = y[:, net.places]
+    made[:, 3:].copy_(y[:, 3:])
+    return made
+
+
+def put_nothing(net, y):
+    y[:, :2].zero_()
+    y[:, 2].fill_(2.0)
+    y[:, 3] = y[:, 4]
+    return y
+
+
+def shaped_in_place(net, y):
+    y.t_()
+    return y.unsqueeze_(0).squeeze_(0).T
+
+
+@pytest.mark.parametrize("core", [False, True])
+@pytest.mark.parametrize("composite", ["attnlrp", "lrp-gamma", "backtrace"])
+@pytest.mark.parametrize("write", [put_at_places, put_into_constants, put_nothing, shaped_in_place])
+def test_a_program_that_writes_has_the_relevance_of_its_network(write, composite, core):
+    torch.manual_seed(0)
+    module, x = Writing(write).double().eval(), randn(2, 6)
+    made = torch.export.export(module, (x,))
+    made = (made.run_decompositions({}) if core else made).module()
+    expected = pellucid.trace(module, x, Logit(1), composite=composite).input
+    near(pellucid.trace(made, x, Logit(1), composite=composite).input, expected)
+
+
+def test_the_bits_of_what_is_traced_are_refused():
+    class Bits(nn.Module):
+        def forward(self, x):
+            return torch.ops.aten.view.dtype(torch.ops.aten.view.dtype(x, torch.int64), torch.float64) + x
+
+    with pytest.raises(ModelError, match=r"reads the bits of torch\.float64 as torch\.int64"):
+        pellucid.trace(Bits(), ROW, Logit(1))
 
 
 class Convolutional(nn.Module):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -160,6 +161,33 @@ ENDS = {
     "softmax as an activation": lambda: [layers.Dense(3), layers.Activation("softmax")],
     "nested": lambda: [keras.Sequential([keras.Input((6,)), layers.Dense(3, activation="softmax")])],
     "one sigmoid": lambda: [layers.Dense(1, activation="sigmoid")],
+    "softmax, and nothing": lambda: [layers.Dense(3, activation="softmax"), layers.Identity()],
+    "softmax as a layer, and nothing": lambda: [
+        layers.Dense(3),
+        layers.Softmax(),
+        layers.Dropout(0.2),
+        layers.ActivityRegularization(),
+        layers.Activation("linear", dtype="float32"),
+    ],
+    "softmax as an activation, made flat": lambda: [
+        layers.Reshape((1, 1, 6)),
+        layers.Conv2D(3, 1),
+        layers.Activation("softmax"),
+        layers.Flatten(),
+    ],
+    "softmax as a layer, made flat": lambda: [
+        layers.Reshape((1, 1, 6)),
+        layers.Conv2D(3, 1),
+        layers.Softmax(),
+        layers.GlobalAveragePooling2D(),
+        layers.Reshape((3,)),
+    ],
+    "softmax as an activation that is a layer": lambda: [layers.Dense(3, activation=layers.Softmax())],
+    "sigmoid, and nothing": lambda: [layers.Dense(1, activation="sigmoid"), layers.GaussianDropout(0.2)],
+    "nested, and nothing": lambda: [
+        keras.Sequential([keras.Input((6,)), layers.Dense(3, activation="softmax"), layers.AlphaDropout(0.2)]),
+        keras.Sequential([keras.Input((3,)), layers.Dropout(0.2)]),
+    ],
 }
 
 
@@ -190,6 +218,76 @@ def test_a_function_of_keras_can_be_the_end(tmp_path):
     given = keras.Input((4,))
     model = keras.Model(given, keras.ops.softmax(layers.Dense(3)(given)))
     x = torch.randn(2, 4)
+    near(read_keras(saved(model, tmp_path)).logits(x).softmax(1), model(x))
+
+
+def test_a_part_that_gives_several_is_cut_at_the_one_that_is_used(tmp_path):
+    given = keras.Input((4,))
+    part = keras.Model(given, [layers.Dense(2)(given), layers.Dense(3, activation="softmax")(given)])
+    model = keras.Model(given, part(given)[1])
+    x = torch.randn(2, 4)
+    found = read_keras(saved(model, tmp_path))
+    near(found.logits(x).softmax(1), model(x))
+    assert float(found.logits(x).sum(1)[0]) != pytest.approx(1, abs=1e-3)
+
+
+def twice():
+    given, layer = keras.Input((4,)), layers.Dense(4, activation="softmax")
+    return keras.Model(given, layer(layer(layers.Dense(4)(given))))
+
+
+def part_twice():
+    given = keras.Input((4,))
+    part = keras.Sequential([keras.Input((4,)), layers.Dense(4, activation="softmax")])
+    return keras.Model(given, part(layers.Dense(4)(part(given))))
+
+
+def softmax_twice():
+    given, layer = keras.Input((4,)), layers.Softmax()
+    return keras.Model(given, layer(layers.Dense(3)(layer(given))))
+
+
+def groups():
+    end = [layers.Dense(6), layers.Reshape((2, 3)), layers.Softmax(), layers.Flatten()]
+    return keras.Sequential([keras.Input((4,)), *end])
+
+
+def masked_softmax():
+    given = keras.Input((4,))
+    logits = layers.Dense(3)(given)
+    return keras.Model(given, layers.Softmax()(logits, mask=keras.ops.greater(logits, 0)))
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((4,)), layers.Reshape((2, 2)), layers.SimpleRNN(3, activation="softmax")])
+
+
+def wrapped():
+    each = layers.TimeDistributed(layers.Dense(3, activation="softmax"))
+    return keras.Sequential([keras.Input((4,)), layers.Reshape((1, 4)), each, layers.Flatten()])
+
+
+UNCUT = {
+    "used twice": (twice, "is used 2 times in the network"),
+    "in a part that is used twice": (part_twice, "is used 2 times in the network"),
+    "softmax of groups": (groups, "over a part of what it gives"),
+    "masked softmax": (masked_softmax, "with a mask"),
+    "within a recurrent layer": (recurrent, "ends in softmax within the layer"),
+    "within a wrapper": (wrapped, "ends in softmax within the layer"),
+}
+
+
+@pytest.mark.parametrize("uncut", UNCUT)
+def test_an_end_that_cannot_be_cut_off_is_refused(uncut, tmp_path):
+    make, said = UNCUT[uncut]
+    with pytest.raises(ModelError, match=said) as error:
+        read_keras(saved(make(), tmp_path))
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+def test_a_softmax_without_weights_may_be_used_twice(tmp_path):
+    model, x = softmax_twice(), torch.randn(2, 4)
     near(read_keras(saved(model, tmp_path)).logits(x).softmax(1), model(x))
 
 
@@ -226,12 +324,79 @@ def test_a_table_is_standardised_by_the_first_layer(tmp_path):
     near(named.logits([named.encode({"grade": 1.0, "age": 63.0}).row]), model(torch.tensor([row])))
 
 
+CHANNELS_FIRST = {
+    "one number": lambda: layers.Rescaling(1 / 255),
+    "normalization": lambda: layers.Normalization(axis=1, mean=[100.0, 110.0, 120.0], variance=[900.0, 1600.0, 2500.0]),
+}
+
+
+@pytest.mark.parametrize("first", CHANNELS_FIRST)
+def test_channels_that_come_first_are_rescaled(first, tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    # On a CPU, Keras' own convolution is channel last on other backends than torch.
+    rest = [layers.Conv2D(4, 3, data_format="channels_first"), layers.Flatten(), layers.Dense(3, activation="softmax")]
+    model = keras.Sequential([keras.Input((3, 12, 10)), CHANNELS_FIRST[first](), *rest])
+    found = read_keras(saved(model, tmp_path))
+    expected = model(torch.from_numpy(picture).permute(2, 0, 1)[None].float())
+    near(found.logits([found.encode(picture).row]).softmax(1), expected, 1e-4)
+    assert len(found.preprocessing.mean) == 3
+
+
+def test_a_rescaling_of_columns_of_pixels_is_not_one_of_channels(tmp_path):
+    first = layers.Normalization(mean=[100.0, 110.0, 120.0], variance=[900.0, 1600.0, 2500.0])
+    rest = [layers.Conv2D(4, 3, data_format="channels_first"), layers.Flatten(), layers.Dense(3)]
+    path = saved(keras.Sequential([keras.Input((3, 12, 3)), first, *rest]), tmp_path)
+    with pytest.raises(InputError, match="does not say what its pictures were made of"):
+        read_keras(path)
+
+
+def test_loading_leaves_the_process_as_it_was(tmp_path, monkeypatch):
+    path = saved(made("mlp"), tmp_path)
+    monkeypatch.delenv("KMP_INIT_AT_FORK", raising=False)
+    real = keras.saving.load_model
+
+    def load(*arguments, **settings):
+        os.environ["KMP_INIT_AT_FORK"] = "FALSE"
+        os.environ["HOME"] = "/"
+        warnings.simplefilter("ignore")
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(keras.saving, "load_model", load)
+    # Python's random numbers: beartype draws some in these tests, so a process without it looks at them below.
+    before = dict(os.environ), list(warnings.filters)
+    read_keras(path)
+    assert (dict(os.environ), list(warnings.filters)) == before
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_file_has_one_fingerprint(ending, tmp_path):
+    # The seed of a Dropout is another one in every layer that Keras makes.
+    path = saved(made("mlp"), tmp_path, ending)
+    first, second = (read_keras(path).fingerprint().weights for _ in range(2))
+    assert first == second
+
+
 def convolutional(*first, end=3, shape=(8, 8, 3)):
     return keras.Sequential([keras.Input(shape), *first, layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(end)])
 
 
 MISFITS = {
     "no preprocessing": (lambda: convolutional(), {}, "does not say what its pictures were made of"),
+    "cut smaller": (
+        lambda: convolutional(layers.RandomCrop(6, 6), layers.Rescaling(1 / 255), shape=(9, 9, 3)),
+        {},
+        "does not say what its pictures were made of, and rescales further in",
+    ),
+    "preprocessing of another size": (
+        lambda: convolutional(),
+        {"preprocessing": Preprocessing((6, 7), (0.5,) * 3, (0.5,) * 3)},
+        r"reads \[3, 8, 8\] \(channels, height, width\), and the preprocessing makes \[3, 6, 7\]",
+    ),
+    "preprocessing of other channels": (
+        lambda: convolutional(),
+        {"preprocessing": Preprocessing((8, 8), (0.5,), (0.5,))},
+        r"the preprocessing makes \[1, 8, 8\]",
+    ),
     "rescales further in": (
         lambda: convolutional(layers.Conv2D(3, 1), layers.Rescaling(2.0)),
         {},
@@ -433,10 +598,11 @@ assert "keras" not in sys.modules
 """
 
 BEFORE_KERAS = """
-import os, sys
+import os, random, sys, warnings
 from pellucid.models.keras_model import keras_module
+before = dict(os.environ), random.getstate(), list(warnings.filters)
 keras_module(sys.argv[1])
-assert "KERAS_BACKEND" not in os.environ
+assert (dict(os.environ), random.getstate(), list(warnings.filters)) == before
 print(sys.modules["keras"].backend.backend())
 """
 

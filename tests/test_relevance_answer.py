@@ -131,11 +131,43 @@ def test_what_cannot_be_answered_is_refused(decoder):
     refused = [
         (module, ids, {"generated": True, "target": Logit(1)}, "leave target and start out"),
         (module, ids, {"generated": True, "start": "one"}, "leave target and start out"),
-        (module, ids.expand(2, -1), {"generated": True}, "2 were given; trace each"),
+        (module, ids.expand(2, -1), {"generated": True}, r"input_ids has shape \[2, .*trace each row"),
         (module, ids.float(), {"generated": True}, "give token ids"),
         (module, {"inputs_embeds": torch.randn(1, 3, 16)}, {"generated": True}, "give token ids"),
         (nn.Linear(3, 2), ids, {"generated": True}, "Linear generates nothing"),
+        (module, ids[:, :0], {"generated": True}, r"input_ids has shape \[1, 0\]"),
+        (module, ids, {"generated": Generated(token_ids=(3, 10**6))}, "are not all tokens of this network"),
+        (module, {"input_ids": ids, "labels": ids}, {"generated": True}, "leave labels out"),
+        (module, {"input_ids": ids, "token_type_ids": ids}, {"generated": True}, "leave token_type_ids out"),
+        (module, {"input_ids": ids, "position_ids": ids}, {"generated": True}, "leave position_ids out"),
     ]
     for network, x, more, says in refused:
         with pytest.raises(InputError, match=says):
             trace(network, x, **more)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_padded_prompt_is_explained_at_the_positions_it_was_answered_at(family):
+    module, tokenizer = tiny.decoder(family)
+    module = copy.deepcopy(module).eval()
+    module.generation_config.eos_token_id = None
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    padded = torch.cat([ids.new_zeros(1, 3), ids], 1)
+    mask = torch.cat([ids.new_zeros(1, 3), torch.ones_like(ids)], 1)
+    how = Generated(max_new_tokens=4)
+    plain = trace(module, ids, composite="attnlrp", generated=how)
+    found = trace(module, {"input_ids": padded, "attention_mask": mask}, composite="attnlrp", generated=how)
+    assert found.answer == plain.answer
+    torch.testing.assert_close(found.input["input_ids"][:, :, 3:], plain.input, rtol=1e-3, atol=1e-5)
+    assert not found.input["input_ids"][:, :, :3].any()
+
+
+def test_what_a_network_is_set_to_return_does_not_matter(decoder):
+    module, tokenizer = decoder
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    expected = trace(module, ids, generated=Generated(max_new_tokens=3))
+    asked = copy.deepcopy(module)
+    asked.generation_config.return_dict_in_generate = True
+    found = trace(asked, ids, generated=Generated(max_new_tokens=3))
+    assert found.answer == expected.answer
+    torch.testing.assert_close(found.input, expected.input)

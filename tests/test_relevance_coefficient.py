@@ -253,3 +253,17 @@ def test_decompx_is_cp_lrp_without_epsilon():
     plain = composite("cp-lrp").with_rule(Kind.LINEAR, Epsilon(0.0))
     expected, _ = backed(module, x, plain)
     near(backed(module, x, "decompx")[0], expected)
+
+
+@pytest.mark.parametrize("key", [torch.add, "*", Net, Kind.RESIDUAL])
+def test_a_rule_for_residual_sums_alone_is_met_under_any_key(key):
+    class Favoured(SignAgreement):
+        kinds = frozenset({Kind.RESIDUAL})
+
+    w = randn(4, 4)
+    network = Net(lambda x: x + x @ w)
+    plain, found = (
+        trace(network, randn(2, 4), Logit(1), composite=rules).input
+        for rules in (composite("lrp-0"), composite("lrp-0").with_rule(key, Favoured(5.0)))
+    )
+    assert not torch.allclose(plain, found)

@@ -1,5 +1,7 @@
 """Mixtures of experts: the same relevance whoever computes the experts, and who among them gave what."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import transformers as hf
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers.models.dbrx.modeling_dbrx import DbrxFFN
 
 import pellucid
 from families.experts import CHOSEN, EXAMPLES, EXPERTS, Mixture, WrittenOut, ids, network
@@ -17,6 +20,7 @@ from pellucid.models import CausalLM
 from pellucid.relevance import all_composites, trace
 from pellucid.relevance.experts import check_router
 from pellucid.relevance.rule import Constant
+from pellucid.relevance.tracer import Tracer
 from pellucid.report import explanation_page, plots
 from pellucid.targets import Logit
 from relevance_tools import Net, backed, layer, near, randn
@@ -485,15 +489,112 @@ def test_recomputing_experts_changes_nothing():
     near(several[0].experts["inside.experts"], several[1].experts["inside.experts"])
 
 
-def test_a_module_that_only_looks_like_experts_is_refused():
-    class Odd(Rectified):
-        def forward(self, tokens, *, weights, chosen):
-            return super().forward(tokens, weights=weights, chosen=chosen).sum(-1)
+class More(Rectified):
+    """A mixture that gives something else than a sum over its experts."""
+
+    def __init__(self, extra):
+        super().__init__(wide=5)
+        self.shared, self.extra = nn.Linear(5, 5), extra
+
+    def forward(self, tokens, *, weights, chosen):
+        return self.extra(self, tokens, weights, partial(super().forward, tokens, chosen=chosen))
+
+
+MORE = {
+    "normalised weights": lambda part, x, w, mix: mix(weights=w / w.sum(-1, keepdim=True)),
+    "a shared expert": lambda part, x, w, mix: mix(weights=w) + part.shared(x),
+    "a residual": lambda part, x, w, mix: mix(weights=w) + x,
+    "a norm": lambda part, x, w, mix: F.layer_norm(mix(weights=w), (5,)),
+    "a number": lambda part, x, w, mix: mix(weights=w).sum(-1),
+    "two slots at least": lambda part, x, w, mix: mix(weights=torch.stack((w[:, 0], w[:, 1]), 1)),
+}
+
+
+@pytest.mark.parametrize("tokens", [3, 20])
+@pytest.mark.parametrize("extra", MORE)
+def test_a_module_that_gives_more_than_a_sum_is_traced_as_any_module(extra, tokens):
+    module, x = layer(Routed), randn(tokens, 5)
+    module.experts = layer(lambda: More(MORE[extra]))
+    expected = module(x).detach()
+    found = trace(module, x, composite="attnlrp", start=expected, keep="*")
+    if expected.ndim == 2:
+        near(trace(module, x, Logit(0), composite="attnlrp", keep=()).seeded, expected[:, 0].sum())
+    assert found.experts == {}
+    assert found.calls("experts.shared" if extra == "a shared expert" else "experts") == 1
+    module.experts.num_experts = None
+    plain = trace(module, x, composite="attnlrp", start=expected, keep="*")
+    near(found.input, plain.input, 0)
+
+
+def test_a_mixture_that_drops_tokens_is_refused():
+    def limited(part, x, w, mix):
+        fits = torch.ones(len(x), 1, dtype=x.dtype)
+        fits[9:11] = not 16 < len(x) < 30
+        return mix(weights=w * fits)
 
     module = layer(Routed)
-    module.experts = layer(Odd)
-    with pytest.raises(ModelError, match="gives no vector for each token"):
-        trace(module, randn(3, 5), composite="lrp-0")
+    module.experts = layer(lambda: More(limited))
+    with pytest.raises(ModelError, match="at 'experts' gives some tokens another value than the sum"):
+        trace(module, randn(20, 5), Logit(0), composite="lrp-0")
+    assert [*trace(module, randn(40, 5), Logit(0), keep="*").experts] == ["experts"]
+    assert torch.is_grad_enabled()
+
+
+def test_a_mixture_that_writes_into_its_arguments_is_refused():
+    module = layer(Routed)
+    module.experts = layer(lambda: More(lambda part, x, w, mix: mix(weights=w.mul_(2))))
+    with pytest.raises(ModelError, match="at 'experts' writes into its arguments; let it work on copies"):
+        trace(module, randn(20, 5), Logit(0))
+
+
+def test_hooks_of_others_see_one_call_of_a_mixture():
+    module, x, seen = layer(Routed), randn(4, 5), []
+
+    def before(part, args, kwargs):
+        seen.append([args[0].shape, kwargs["weights"].shape])
+        return (2 * args[0],), kwargs
+
+    def after(part, args, kwargs, output):
+        seen.append([args[0].shape, kwargs["weights"].shape, output.shape])
+        return output + args[0].sum() + 1
+
+    module.experts.register_forward_pre_hook(before, with_kwargs=True)
+    module.experts.register_forward_hook(after, with_kwargs=True)
+    expected = module(x)[:, 0].detach()
+    called, seen[:] = list(seen), []
+    found = trace(module, x, Logit(0), composite="input-x-gradient", keep="*")
+    assert seen == called
+    near(found.seeded, expected.sum())
+    assert found["experts"].shape == (4, 6)
+    assert [*found.experts] == ["experts"]
+
+
+def test_a_hook_that_another_thread_calls_half_registered_does_nothing():
+    module, x = layer(Routed), randn(4, 5)
+    with Tracer(module, pellucid.composite("lrp-0")):
+        for part in module.modules():
+            assert not any(hook(part, (x,)) for hook in part._forward_pre_hooks.values())
+            assert not any(hook(part, (x,), x) is not None for hook in part._forward_hooks.values())
+
+
+# Other forms of call
+
+
+@pytest.mark.parametrize("sequences", [1, 2])
+def test_tokens_in_sequences_are_tokens(sequences):
+    """DBRX gives its experts tokens [sequence, token, hidden], and choices token by token."""
+    inner = {"moe_num_experts": EXPERTS, "moe_top_k": CHOSEN, "hidden_size": 6, "ffn_hidden_size": 8}
+    module = layer(lambda: DbrxFFN(hf.DbrxConfig(d_model=6, ffn_config=inner)))
+    x = randn(sequences, 7, 6)
+    r = module(x).detach()
+    found = trace(module, x, composite="lrp-0", start=r, keep="*")
+    assert found.experts["experts"].shape == (7 * sequences, EXPERTS)
+    assert found["experts"].shape == x.shape
+    near(found.experts["experts"].sum(-1), (r.flatten(0, 1)).sum(-1), 1e-5)
+    held, traced = (trace(module, x, start=r, keep="*", router=each) for each in ("constant", "traced"))
+    assert ("router", "experts") in held.constants
+    assert (held["router"] == 0).all()
+    assert (traced["router"] != 0).any()
 
 
 def test_the_network_is_as_it_was():

@@ -154,3 +154,32 @@ def test_a_weight_of_eight_bits_is_refused_by_name():
     module[0].weight = nn.Parameter(torch.zeros(2, 6).to(torch.float8_e4m3fn))
     with pytest.raises(ModelError, match=r"'0\.weight' is quantised \(torch\.float8_e4m3fn\)"):
         trace(module, torch.ones(1, 6), Logit(1))
+
+
+def test_what_a_module_holds_beside_its_weights_is_no_hindrance():
+    class Recording(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.last = torch.full((3,), 2.0).bfloat16(), None
+            self.inner = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)).bfloat16()
+
+        def forward(self, x):
+            self.last = self.inner(x * self.scale)
+            return self.last
+
+    class Recorder:
+        def __init__(self):
+            self.seen = []
+
+        def __call__(self, module, args, output):
+            self.seen.append(output.dtype)
+
+    module, recorder = Recording(), Recorder()
+    x = torch.randn(2, 3).bfloat16()
+    module(x)
+    module.inner.register_forward_hook(recorder)
+    found = trace(module, x, Logit(1), composite="attnlrp", keep=())
+    assert found.input.dtype is torch.float32
+    assert recorder.seen == [torch.float32]
+    expected = trace(copy.deepcopy(module.inner).float(), 2 * x.float(), Logit(1), composite="attnlrp", keep=())
+    torch.testing.assert_close(found.input, expected.input, rtol=1e-4, atol=1e-5)

@@ -132,3 +132,14 @@ def test_targets_starts_and_inputs_that_cannot_be():
 def no_grad(f):
     with torch.no_grad():
         return f()
+
+
+def test_a_parameter_that_is_not_initialised_is_named():
+    with pytest.raises(ModelError, match=r"'0\.weight' is not initialised yet; call the network once"):
+        trace(nn.Sequential(nn.LazyLinear(2)), X.float(), Logit(1))
+
+
+def test_the_logits_of_several_outputs_are_explained():
+    for name in ("logits", "pred_logits", "out"):
+        module = Net(lambda x, name=name: {"aux": x.sum(1) * 0, name: x.sum(1)})
+        assert trace(module, X, Logit(1)).input.any()

@@ -215,3 +215,81 @@ def test_a_rule_of_another_kind_is_refused_or_left_out():
     network, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)), drawn(2, 8, dtype=torch.float32)
     found = trace(network, x, Logit(1), composite=known.with_rule(F.relu, Gamma()))
     torch.testing.assert_close(found.input, trace(network, x, Logit(1), composite=known).input)
+
+
+class Looking(nn.Module):
+    """Vectors of ids and of what a function makes of them, under a linear map."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.words, self.others, self.head = nn.Embedding(9, 4), nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, *ids):
+        return self.head(self.function(self, *ids))
+
+
+def looked_up(function, ids, like=None):
+    network = Looking(function).double()
+    if like is not None:
+        network.load_state_dict(like.state_dict())
+    return network, trace(network, ids, [Logit(0), Logit(1)], composite="input-x-gradient")
+
+
+IDS, STEPS = torch.tensor([[1, 2, 3], [4, 7, 5]]), torch.arange(1.0, 4.0).double()[:, None]
+
+
+@pytest.mark.parametrize("same", [IDS, IDS[:, :3]])
+def test_the_same_ids_for_two_arguments_have_a_relevance_each(same):
+    def function(net, first, second):
+        return (net.words(first) + 2 * net.others(second)).sum(1)
+
+    network, found = looked_up(function, (IDS, same))
+    _, expected = looked_up(function, (IDS, IDS.clone()), like=network)
+    for one, other in zip(found.input, expected.input, strict=True):
+        assert one.any()
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("ids", [[[0, 1, 2]], [[0, 1, 3]]])
+def test_positions_do_not_pass_for_ids_that_were_copied(ids):
+    def function(net, ids):
+        return (net.words(ids.long()) + 2 * net.others(torch.arange(ids.shape[1]))).sum(1)
+
+    network, found = looked_up(function, torch.tensor(ids, dtype=torch.int32))
+    expected = network.words(torch.tensor(ids)) @ network.head.weight.T
+    torch.testing.assert_close(found.input, expected.detach().permute(2, 0, 1))
+    assert found.beside["others"].shape == (2, 3)
+
+
+SPELLED = {
+    "transposed": (lambda net, ids: (net.words(ids.t()) * STEPS[:, None]).sum(0), IDS),
+    "transposed, copied": (lambda net, ids: (net.words(ids.t().long()) * STEPS[:, None]).sum(0), IDS.int()),
+    "copied, transposed": (lambda net, ids: (net.words(ids.long().t()) * STEPS[:, None]).sum(0), IDS.int()),
+    "in another order in memory": (lambda net, ids: (net.words(ids) * STEPS).sum(1), IDS.t().contiguous().t()),
+    "copied twice": (
+        lambda net, ids: ((net.words(ids.long()) + net.words(ids.long())) * STEPS / 2).sum(1),
+        IDS.int(),
+    ),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLED)
+def test_relevance_of_ids_stands_at_its_ids(spelling):
+    network, expected = looked_up(lambda net, ids: (net.words(ids) * STEPS).sum(1), IDS)
+    _, found = looked_up(*SPELLED[spelling], like=network)
+    torch.testing.assert_close(found.input, expected.input)
+    assert not found.beside
+
+
+def test_a_single_id_has_one_relevance():
+    _, found = looked_up(lambda net, word: net.words(word)[None], torch.tensor(3))
+    assert found.input.shape == (2,)
+
+
+def test_numbers_inside_a_tuple_are_refused():
+    network, x, state = nn.LSTM(4, 5, batch_first=True).double(), drawn(2, 3, 4), (drawn(1, 2, 5), drawn(1, 2, 5))
+    with pytest.raises(InputError, match=r"argument 1 is a tuple that holds a tensor \(1, 2, 5\)"):
+        trace(network, (x, state))
+    # By name it is a constant, as tables of positions are.
+    assert trace(network, {"input": x, "hx": state}, Logit(1)).input["input"].any()

@@ -114,7 +114,45 @@ def keras_norm_of_itself(x):
     return x.sub(x.mean(1, keepdim=True)).mul_(inverse).add_(C)
 
 
+def turned_in_place(x):
+    y = x * 1.0
+    y.squeeze_(1)
+    return y.transpose_(1, 2).unsqueeze_(0).squeeze_(0).add_(1).swapaxes_(1, 2)
+
+
+def turned_under_a_view(x):
+    y = x[0, :, :4] * 1.0
+    row = y[0]
+    y.t_()
+    y[0] = y[1] * 2
+    y.t_()
+    return torch.cat([y, row[None]])
+
+
+def plain_turned_under_a_view(x):
+    y = torch.cat([x[0, :, 1:2] * 2, x[0, :, 1:4]], 1)
+    return torch.cat([y, y[:1]])
+
+
+def turned_views(x):
+    y = x * 1.0
+    part, row = y[..., :3], y[0]
+    part.unsqueeze_(0).mul_(2)
+    part.squeeze_(0)
+    row.t_()
+    y.add_(1)
+    return torch.cat([y.flatten(), part.flatten(), row.flatten()])[None]
+
+
+def plain_turned_views(x):
+    y = torch.cat([x[..., :3] * 2, x[..., 3:]], -1) + 1
+    return torch.cat([y.flatten(), y[..., :3].flatten(), y[0].T.flatten()])[None]
+
+
 SPELLINGS = {
+    "turned in place": (turned_in_place, lambda x: x + 1),
+    "turned under a view": (lambda x: turned_under_a_view(x)[None], lambda x: plain_turned_under_a_view(x)[None]),
+    "turned views": (turned_views, plain_turned_views),
     "x + x": (lambda x: x + x, lambda x: 2 * x),
     "x * x": (lambda x: x * x, lambda x: x**2),
     "x - x / 2": (lambda x: x - x / 2, lambda x: x * 0.5),

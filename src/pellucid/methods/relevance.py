@@ -237,7 +237,7 @@ def _checks(facts: Facts, found: _Found, approximated: list[str]) -> tuple[Check
         share = float(np.abs(arrived) / max(np.abs(seeded), np.finfo(np.float32).tiny))
         detail = (
             f"of a relevance of {seeded:.4g} at the output {arrived:.4g} arrived at the input; biases and constants on "
-            "the way absorbed the rest (checks='full' accounts for it)."
+            "the way absorbed or added the rest (checks='full' accounts for it)."
         )
         checks.append(Check(name="arrival", value=share, threshold=None, passed=None, decisive=False, detail=detail))
         checks += _reach(found)

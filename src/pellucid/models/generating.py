@@ -46,6 +46,7 @@ def generated_ids(
             top_k=0 if sampled else None,
             top_p=None,
             pad_token_id=pad or 0,
+            return_dict_in_generate=False,
         )
     config: Any = module.generation_config
     # A decoder that reads an encoder begins its answer with a token of its own; any other one repeats the prompt.

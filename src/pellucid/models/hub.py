@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jaxtyping import Float
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -23,7 +25,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from pellucid.errors import ModelError
+from pellucid.errors import InputError, ModelError
+from pellucid.models.called_preprocessing import normalisation
 from pellucid.models.pictures import AbstractPreprocessing
 from pellucid.models.word_lstm import WordLSTMConfig, WordLSTMForSequenceClassification
 
@@ -52,11 +55,12 @@ class HubPreprocessing(AbstractPreprocessing):
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
-        self.mean = tuple(float(each) for each in processor.image_mean)
-        self.std = tuple(float(each) for each in processor.image_std)
+        self._grey = len(getattr(processor, "image_mean", None) or "rgb") == 1
+        # What a processor declares, it need not do: some normalise nothing, or change the channels' order.
+        self.mean, self.std = normalisation(self.tensor)
 
     def tensor(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
-        image = image.convert("L" if len(self.mean) == 1 else "RGB")
+        image = image.convert("L" if self._grey else "RGB")
         # The library's processors want the channel even where there is one only.
         pixels = np.array(image).reshape(image.height, image.width, -1)
         given = self._processor(images=pixels, input_data_format="channels_last", return_tensors="pt")
@@ -102,7 +106,7 @@ def read_hub(
     try:
         config = AutoConfig.from_pretrained(name, **options)
         architecture = (config.architectures or ["unknown"])[0]
-        task = task or task_of(architecture, vision=hasattr(config, "vision_config"))
+        task = _checked(name, architecture, task, vision=hasattr(config, "vision_config"))
         # The library's classes are declared without types.
         pictures: Any = AutoImageProcessor
         both: Any = AutoProcessor
@@ -114,8 +118,12 @@ def read_hub(
             processor = AutoTokenizer.from_pretrained(name, **options)
         else:
             raise ModelError(f"no checkpoint of transformers is a {task} model; give (module, columns) instead.")
-        module = AUTO[task].from_pretrained(name, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        module, report = AUTO[task].from_pretrained(
+            name, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         close = get_close_matches(name, known, 1)
         meant = f"did you mean {close[0]!r}? Or " if close else ""
@@ -123,7 +131,21 @@ def read_hub(
             f"the model {name!r} could not be loaded ({first}); {meant}give a model that loads by name "
             f"({', '.join(known)}), a folder or .gguf file that exists, or a hub id that can be reached."
         ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the checkpoint {name!r} holds no weights for {', '.join(missing[:3])}{' ...' if missing[3:] else ''}, so "
+            f"that they would be random: it is no whole {type(module).__name__}."
+        )
     return module, processor
+
+
+def _checked(name: str, architecture: str, task: str | None, *, vision: bool) -> str:
+    """What a checkpoint is for. Raises InputError where it is asked to be something else."""
+    known = known_task(architecture)
+    if task is not None and known is not None and known != task:
+        raise InputError(f"{name} is a {known} ({architecture}), not a {task}; leave task out.")
+    return task or task_of(architecture, vision=vision)
 
 
 def folder_bytes(path: Path) -> int:

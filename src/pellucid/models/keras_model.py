@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
 from torch import nn
 
 from pellucid.errors import InputError, ModelError, UnknownNameError
@@ -16,6 +17,8 @@ from pellucid.models.tabular import Column, Tabular
 
 Task = Literal["image", "tabular"]
 TASKS: tuple[Task, ...] = ("image", "tabular")
+# Of a picture to try a preprocessing on, where the network reads pictures of any size.
+_SIDE = 128
 
 
 def keras_module(path: str | Path) -> nn.Module:
@@ -67,6 +70,8 @@ def read_keras(
         return Tabular(module, _columns(name, facts, columns), given, name=name)
     if columns is not None:
         raise InputError(f"{name} reads pictures, which have no columns; leave columns out.")
+    if preprocessing is not None:
+        _check_preprocessing(name, facts, preprocessing)
     return ImageClassifier(module, given, preprocessing or _preprocessing(name, facts), name=name)
 
 
@@ -109,11 +114,26 @@ def _check_output(path: Path, facts: KerasFacts, labels: Sequence[str] | None) -
         )
 
 
+def _picture(facts: KerasFacts) -> tuple[int | None, ...]:
+    """Channels, height and width of the pictures that the network reads."""
+    shape = facts.inputs[0]
+    return shape[1:] if facts.channels_first else (shape[3], *shape[1:3])
+
+
+def _check_preprocessing(name: str, facts: KerasFacts, preprocessing: AbstractPreprocessing) -> None:
+    """Raises InputError where it makes something else of a picture than the network reads."""
+    wanted = _picture(facts)
+    made = tuple(preprocessing.tensor(Image.new("RGB", (wanted[2] or _SIDE, wanted[1] or _SIDE))).shape)
+    if len(made) != 3 or any(size not in (None, found) for size, found in zip(wanted, made, strict=True)):
+        raise InputError(
+            f"{name} reads {_shown((None, *wanted))} (channels, height, width), and the preprocessing makes "
+            f"{_shown((None, *made))}; give one that makes what the network reads."
+        )
+
+
 def _preprocessing(name: str, facts: KerasFacts) -> Preprocessing:
     """What the first layers of the network did. Raises InputError where they did nothing, or leave the size open."""
-    shape = facts.inputs[0]
-    channels, *size = (shape[1], *shape[2:]) if facts.channels_first else (shape[3], *shape[1:3])
-    height, width = size
+    channels, height, width = _picture(facts)
     if height is None or width is None:
         raise InputError(f"{name} reads pictures of any size; give preprocessing=Preprocessing(size=..., ...).")
     if not facts.mean or channels is None:

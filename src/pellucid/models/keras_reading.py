@@ -2,7 +2,11 @@
 
 import logging
 import os
+import random
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +44,21 @@ def is_elsewhere() -> bool:
     return os.environ.get(_VARIABLE, "torch") != "torch"
 
 
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """Give back the environment, Python's random numbers and the warning filters, all of which Keras changes."""
+    environment, drawn = dict(os.environ), random.getstate()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        random.setstate(drawn)
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
+
+
+@_unchanged()
 def read_here(path: Path, logits: bool, first_too: bool) -> tuple[nn.Module, KerasFacts]:
     """The network of a Keras file, in this process. Raises ModelError."""
     file, keras = read_config(path), _keras()
@@ -65,15 +84,9 @@ def _keras() -> Any:
     if find_spec("keras") is None:
         raise MissingPackageError("Keras, which reads .keras and .h5 files", INSTALL)
     if "keras" not in sys.modules:
-        before = os.environ.get(_VARIABLE)
+        # Given back by read_here.
         os.environ[_VARIABLE] = "torch"
-        try:
-            import_module("keras")
-        finally:
-            if before is None:
-                del os.environ[_VARIABLE]
-            else:
-                os.environ[_VARIABLE] = before
+        import_module("keras")
         _log.info("Keras runs on torch from now on in this process; it can have one backend only.")
     return sys.modules["keras"]
 

@@ -69,7 +69,7 @@ def load(
         ModelError: the model cannot be found or read, or the device is not there.
     """
     begun = time.perf_counter()
-    _check(device or "cpu", dtype)
+    _check(source, device or "cpu", dtype)
     chatting = {"chat": chat, "system": system, "chat_options": chat_options}
     name = type(source[0]).__name__ if isinstance(source, tuple) else str(source)
     wanted = Wanted(name=name, task=task, labels=labels, chatting=chatting)
@@ -148,7 +148,12 @@ def _read_ours(path: Path, wanted: Wanted) -> LoadedModel:
     return wanted.without_chat(model)  # type: ignore[no-any-return]
 
 
-def _check(device: str, dtype: str | None) -> None:
+def _check(source: object, device: str, dtype: str | None) -> None:
+    if not isinstance(source, str | os.PathLike | tuple):
+        raise InputError(
+            f"a model is a name, a path, or a pair (torch.nn.Module, what encodes its input), not a "
+            f"{type(source).__name__}."
+        )
     if dtype is not None and dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
     try:

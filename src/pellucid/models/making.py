@@ -145,7 +145,11 @@ def columns_of(processor: Any, name: str) -> list[Column]:
             f"{name} is a tabular model, and goes with its columns, as pellucid.Column or as names, in order; not with "
             f"a {type(processor).__name__}."
         )
-    return [each if isinstance(each, Column) else Column(name=each) for each in processor]
+    columns = [each if isinstance(each, Column) else Column(name=each) for each in processor]
+    twice = {column.name for column in columns if [each.name for each in columns].count(column.name) > 1}
+    if twice:
+        raise InputError(f"{name} has two columns called {sorted(twice)[0]!r}; a row could not say which it means.")
+    return columns
 
 
 def _labels(module: nn.Module, wanted: Wanted, row: Tensor) -> list[str]:
@@ -154,23 +158,35 @@ def _labels(module: nn.Module, wanted: Wanted, row: Tensor) -> list[str]:
         return [str(label) for label in wanted.labels]
     if isinstance(module, PreTrainedModel):
         return [str(label) for _, label in sorted((module.config.id2label or {}).items())]
-    return [f"class {number}" for number in range(_outputs(module, row, wanted.name))]
+    count = _outputs(module, row, wanted)
+    if count == 1 and wanted.task != "segmentation":
+        raise InputError(
+            f"{wanted.name} gives one number, and a classifier gives one for each class: let it give [0, number] where "
+            "the number is the logit of yes."
+        )
+    return [f"class {number}" for number in range(count)]
 
 
-def _outputs(module: nn.Module, row: Tensor, name: str) -> int:
+def _outputs(module: nn.Module, row: Tensor, wanted: Wanted) -> int:
     """How many classes a network gives for a plain input. Raises InputError where it cannot read one."""
     like = next((each for each in module.parameters() if each.is_floating_point()), torch.empty(0))
     call: Callable[[Tensor], Any] = module
     try:
         with torch.no_grad(), evaluating(module):
             out = call(row[None].to(like))
-        found = out if isinstance(out, Tensor) else getattr(out, "logits", None)
-        if isinstance(out, Mapping):
-            found = out.get("logits", out.get("out"))
-        return int(found.shape[1])  # type: ignore[union-attr]
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except Exception as error:
+        # It is a network of the caller's, and may raise anything.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
-            f"{name} cannot read an input of shape {list(row.shape)} ({reason}); give labels=[...], and a "
+            f"{wanted.name} cannot read an input of shape {list(row.shape)} ({reason}); give labels=[...], and a "
             "preprocessing that makes what it reads."
         ) from error
+    found = out if isinstance(out, Tensor) else getattr(out, "logits", None)
+    if isinstance(out, Mapping) and wanted.task == "segmentation":
+        found = out.get("logits", out.get("out"))
+    if not isinstance(found, Tensor) or found.ndim < 2:
+        given = list(found.shape) if isinstance(found, Tensor) else type(out).__name__
+        raise InputError(
+            f"{wanted.name} gave {given} for one input, and logits are [batch, class, ...]; give a module of those."
+        )
+    return int(found.shape[1])

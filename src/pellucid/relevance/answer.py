@@ -20,6 +20,8 @@ NUMBERS_AT_ONCE = 1 << 23
 """Numbers of the output, over all tokens of the answer whose relevance goes back through the network at once."""
 # What a network takes for each position, and what stands there for a token of the answer.
 _FOR_EACH_POSITION = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0}
+# What says how the network is called, which is not the caller's to say here.
+_OURS = ("labels", "logits_to_keep", "return_dict", "use_cache", "past_key_values", "decoder_input_ids")
 
 
 class Answered(NamedTuple):
@@ -81,22 +83,54 @@ def answered(module: nn.Module, x: Inputs, how: Generated) -> Answered:
         raise InputError(
             "generated= explains a language model's answer: give token ids [1, seq], or a dict of input_ids."
         )
-    if len(ids) != 1:
-        raise InputError(f"generated= explains the answer to one prompt, and {len(ids)} were given; trace each.")
-    if not hasattr(module, "generate") or not hasattr(module, "generation_config"):
-        raise InputError(f"{type(module).__name__} generates nothing; generated= needs a transformers language model.")
+    _check(module, named, how)
     if how.token_ids:
         answer = how.token_ids
     else:
         with evaluating(module):
             answer = generated_ids(module, named, how)
-    fed = torch.tensor(answer[:-1], dtype=ids.dtype, device=ids.device)[None]
     config: Any = module.config
+    fed = torch.tensor(answer[:-1], dtype=ids.dtype, device=ids.device)[None]
     if getattr(config, "is_encoder_decoder", False):
         first = ids.new_tensor([[config.decoder_start_token_id]])
         return Answered({**named, "decoder_input_ids": torch.cat([first, fed], 1)}, answer)
-    longer = {**named, "input_ids": torch.cat([ids, fed], 1)}
+    longer = _longer(module, named, fed)
+    return Answered(longer["input_ids"] if set(longer) == {"input_ids"} and isinstance(x, Tensor) else longer, answer)
+
+
+def _longer(module: nn.Module, named: Mapping[str, Any], fed: Tensor) -> dict[str, Any]:
+    """The arguments with the answer behind the prompt, at the positions that it was generated at."""
+    longer = {**named, "input_ids": torch.cat([named["input_ids"], fed], 1)}
     for name, value in _FOR_EACH_POSITION.items():
         if isinstance(named.get(name), Tensor):
             longer[name] = torch.cat([named[name], torch.full_like(fed, value).to(named[name])], 1)
-    return Answered(longer["input_ids"] if isinstance(x, Tensor) else longer, answer)
+    mask = longer.get("attention_mask")
+    takes = "position_ids" in inspect.signature(module.forward).parameters
+    if takes and isinstance(mask, Tensor) and mask.ndim == 2 and not bool(mask.bool().all()):
+        # Generating counts what is no padding; a plain call counts everything.
+        longer["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
+    return longer
+
+
+def _check(module: nn.Module, named: Mapping[str, Any], how: Generated) -> None:
+    """Raises InputError on a prompt, or an answer, that a network of transformers cannot be asked about."""
+    ids = named["input_ids"]
+    if len(ids) != 1 or not ids.shape[1]:
+        raise InputError(
+            f"generated= explains the answer to one prompt, and input_ids has shape {list(ids.shape)}; trace "
+            "each row [1, seq] of one token or more."
+        )
+    if not hasattr(module, "generate") or not hasattr(module, "generation_config"):
+        raise InputError(f"{type(module).__name__} generates nothing; generated= needs a transformers language model.")
+    taken = inspect.signature(module.forward).parameters
+    known = "kwargs" in taken or all(name in taken for name in named)
+    wrong = [name for name in named if name in (*_OURS, "position_ids") or (not known and name not in taken)]
+    # Many tokenizers give token types to networks that have none.
+    wrong += [name for name in named if name == "token_type_ids" and name not in taken]
+    if wrong:
+        raise InputError(
+            f"generated= calls the network itself; leave {', '.join(dict.fromkeys(wrong))} out of the arguments."
+        )
+    size = getattr(getattr(module.config, "get_text_config", lambda: module.config)(), "vocab_size", None)
+    if size is not None and not all(0 <= token < size for token in how.token_ids):
+        raise InputError(f"token_ids {list(how.token_ids)} are not all tokens of this network: 0 to {size - 1}.")

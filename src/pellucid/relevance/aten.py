@@ -4,6 +4,7 @@ An exported program (``torch.export``) calls ``torch.ops.aten.conv2d.default`` w
 rules know the functions. Most operations have one of the same name and arguments; the others are written out here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.nn import functional
+
+from pellucid.errors import ModelError
 
 # Where a function of the same name takes the same arguments. Those of torch.nn.functional often take others.
 _PLACES: tuple[Any, ...] = (torch._C._nn, torch, torch.special, Tensor)
@@ -23,6 +26,8 @@ def plain(func: Callable[..., Any]) -> Callable[..., Any] | None:
     if not isinstance(func, OpOverload) or func.namespace != "aten":
         return None
     name = func._opname
+    if name in _UPSAMPLING:
+        return _upsampled(func, *_UPSAMPLING[name])
     if name in _WRITTEN_OUT:
         return _WRITTEN_OUT[name]
     found = (vars(place).get(name) or getattr(place, name, None) for place in _PLACES)
@@ -36,6 +41,43 @@ def _slice(input: Tensor, dim: int = 0, start: int | None = None, end: int | Non
 
 def _index(input: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     return input[tuple(slice(None) if each is None else each for each in indices)]
+
+
+def _index_put(input: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    if all(each is not None for each in indices):
+        return torch.index_put(input, list(indices), values, accumulate)
+    # The function takes no gap for a whole dimension; the numbers of the places have none.
+    whole = torch.arange(input.numel(), device=input.device).reshape(input.shape)
+    places = _index(whole, indices)
+    spread = torch.broadcast_to(values, places.shape).flatten()
+    return torch.index_put(torch.flatten(input), (places.flatten(),), spread, accumulate).reshape(input.shape)
+
+
+def _index_put_(input: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    return input.copy_(_index_put(input, indices, values, accumulate))
+
+
+def _copy(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    return torch.broadcast_to(src, input.shape).to(input.dtype)
+
+
+def _fill(input: Tensor, value: Tensor | int | float) -> Tensor:
+    return _copy(input, value) if isinstance(value, Tensor) else torch.full_like(input, value)
+
+
+def _transposed(input: Tensor) -> Tensor:
+    return torch.permute(input, [*range(input.ndim)][::-1])
+
+
+def _view(input: Tensor, size: Sequence[int] | torch.dtype) -> Tensor:
+    if not isinstance(size, torch.dtype):
+        return torch.reshape(input, size)
+    if input.requires_grad and size != input.dtype:
+        raise ModelError(
+            f"the program reads the bits of {input.dtype} as {size} (aten.view.dtype), and what depends on the input "
+            "cannot be traced through that; export a network that converts with .to(dtype) instead."
+        )
+    return input.view(size)
 
 
 def _to(input: Tensor, *args: Any, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
@@ -159,18 +201,49 @@ def _attention(
     return given, None
 
 
-def _upsampled(mode: str) -> Callable[..., Tensor]:
-    aligned = mode in ("linear", "bilinear", "bicubic", "trilinear")
+def _upsampled(func: OpOverload, mode: str, antialias: bool = False) -> Callable[..., Tensor]:
+    names = [each.name for each in func._schema.arguments]
 
-    def upsample(input: Tensor, output_size: Sequence[int] | None, *rest: Any) -> Tensor:
-        align = bool(rest[0]) if aligned else None
-        factors = rest[-1] if output_size is None else None
+    def upsample(*args: Any, **kwargs: Any) -> Tensor:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        input: Tensor = given["input" if "input" in given else "self"]
+        align = given.get("align_corners")
+        size, factors = given.get("output_size"), given.get("scale_factors")
+        scales = [given.get(name) for name in names if name.startswith("scales")]
+        # With its corners aligned, the ratio of the sizes is the scale.
+        if size is not None and not align and any(scales):
+            factors = _scales(input, size, scales)
+            size = None
         return functional.interpolate(
-            input, output_size and list(output_size), factors and list(factors), mode, align_corners=align
+            input, size and list(size), factors and list(factors), mode, align_corners=align, antialias=antialias
         )
 
     return upsample
 
+
+def _scales(input: Tensor, size: Sequence[int], scales: Sequence[float | None]) -> list[float]:
+    """The scales that give a size too, those that are not given from the ratio. Raises ModelError where none do."""
+    sides = [*zip(size, input.shape[2:], scales, strict=True)]
+    found = [scale or out / side for out, side, scale in sides]
+    if [math.floor(side * scale) for scale, (_, side, _) in zip(found, sides, strict=True)] != [*size]:
+        raise ModelError(
+            f"the program enlarges {[*input.shape[2:]]} to {[*size]} by scales {[*scales]}, which give another size; "
+            "export the network with a size or with scales alone."
+        )
+    return found
+
+
+# By name of the operation: the mode of torch.nn.functional.interpolate, and whether it smooths first.
+_UPSAMPLING: dict[str, tuple[str, bool]] = {
+    **{f"upsample_nearest{n}d": ("nearest", False) for n in (1, 2, 3)},
+    **{f"_upsample_nearest_exact{n}d": ("nearest-exact", False) for n in (1, 2, 3)},
+    "upsample_linear1d": ("linear", False),
+    "upsample_bilinear2d": ("bilinear", False),
+    "upsample_bicubic2d": ("bicubic", False),
+    "upsample_trilinear3d": ("trilinear", False),
+    "_upsample_bilinear2d_aa": ("bilinear", True),
+    "_upsample_bicubic2d_aa": ("bicubic", True),
+}
 
 # By name of the operation.
 _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
@@ -181,7 +254,13 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "lift_fresh_copy": _same,
     "lift_fresh": _same,
     "alias": _same,
-    "view": torch.reshape,
+    "copy": _copy,
+    "fill": _fill,
+    "zero": torch.zeros_like,
+    "numpy_T": _transposed,
+    "index_put": _index_put,
+    "index_put_": _index_put_,
+    "view": _view,
     "_unsafe_view": torch.reshape,
     "_reshape_alias": lambda input, size, stride: torch.reshape(input, size),
     "layer_norm": _layer_norm,
@@ -197,11 +276,4 @@ _WRITTEN_OUT: dict[str, Callable[..., Any]] = {
     "einsum": _einsum,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "linalg_vector_norm": torch.linalg.vector_norm,
-    "upsample_nearest1d": _upsampled("nearest"),
-    "upsample_nearest2d": _upsampled("nearest"),
-    "upsample_nearest3d": _upsampled("nearest"),
-    "upsample_linear1d": _upsampled("linear"),
-    "upsample_bilinear2d": _upsampled("bilinear"),
-    "upsample_bicubic2d": _upsampled("bicubic"),
-    "upsample_trilinear3d": _upsampled("trilinear"),
 }

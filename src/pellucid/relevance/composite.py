@@ -11,7 +11,7 @@ from torch import nn
 from pellucid.errors import InputError
 from pellucid.facts import Facts
 from pellucid.relevance.operations import Kind, Operation, operation_of
-from pellucid.relevance.rule import AbstractTreatment, Carrier, Place
+from pellucid.relevance.rule import AbstractTreatment, AsIs, Carrier, Place
 
 Key = str | type[nn.Module] | Callable[..., Any] | Kind
 """A pattern of module names, a type of module, a function of torch, or a kind of operation."""
@@ -49,6 +49,8 @@ class Composite(Mapping[Key, AbstractTreatment]):
         for key, rule in self._rules.items():
             self._check(key, rule)
         self._names = [(k, rule) for k, rule in self._rules.items() if isinstance(k, str) and not isinstance(k, Kind)]
+        self.tells_residuals = _tells_residuals(self._rules)
+        """Whether a residual sum may be treated unlike another; to tell them apart costs a walk through the graph."""
         self._types = [(k, rule) for k, rule in self._rules.items() if isinstance(k, type)]
         self._functions: dict[Any, AbstractTreatment] = {}
         # From the last to the first, so that the first of two spellings of an operation stands.
@@ -56,11 +58,6 @@ class Composite(Mapping[Key, AbstractTreatment]):
             if _is_function(key):
                 operation = operation_of(cast(Callable[..., Any], key))
                 self._functions[key if operation is None else operation.name] = rule
-
-    @property
-    def tells_residuals(self) -> bool:
-        """Whether a residual sum is treated unlike another one; to tell them apart costs a walk through the graph."""
-        return self._rules.get(Kind.RESIDUAL) != self._rules.get(Kind.SUM)
 
     def __getitem__(self, key: Key) -> AbstractTreatment:
         return self._rules[key]
@@ -136,6 +133,14 @@ class Composite(Mapping[Key, AbstractTreatment]):
     def __repr__(self) -> str:
         lines = [f"    {_described(key):<16} {rule!r}" for key, rule in self._rules.items()]
         return f"Composite {self.name!r}, carrying the {self.carrier}\n" + "\n".join(lines)
+
+
+def _tells_residuals(rules: Mapping[Key, AbstractTreatment]) -> bool:
+    residual, other = rules.get(Kind.RESIDUAL), rules.get(Kind.SUM)
+    alike = residual is other or (isinstance(residual, AsIs) and isinstance(other, AsIs))
+    # A rule under a name, a type or a function may be one for residual sums alone.
+    kinds = [rule.kinds for rule in rules.values() if rule.kinds is not None]
+    return not alike or any((Kind.RESIDUAL in each) != (Kind.SUM in each) for each in kinds)
 
 
 def _is_function(key: Key) -> bool:

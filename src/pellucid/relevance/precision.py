@@ -26,10 +26,15 @@ def widened(module: nn.Module) -> nn.Module:
     held = dict.fromkeys([*module.parameters(), *module.buffers()])
     if not any(each.dtype in HALF for each in held) or any(each.is_meta for each in held):
         return module
+    # By identity, so that whatever refers to a weight refers to its copy. What a module holds beside its weights, such
+    # as what it gave last, may be a part of a graph, and a hook is its owner's.
+    beside = [each for part in module.modules() for each in vars(part).values() if isinstance(each, Tensor)]
+    held_hooks = [(part._forward_hooks, part._forward_pre_hooks) for part in module.modules()]
+    hooks = [hook for both in held_hooks for each in both for hook in each.values()]
+    memo = {id(each): each for each in hooks} | {id(each): _wide(each) for each in (*beside, *held)}
     try:
-        # By identity, so that whatever refers to a weight refers to its copy.
-        return copy.deepcopy(module, {id(each): _wide(each) for each in held})
-    except TypeError as error:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError) as error:
         raise ModelError(
             f"{type(module).__name__} cannot be copied into float32 ({error}); load it in float32, or trace it with "
             "precision='network'."

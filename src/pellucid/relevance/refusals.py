@@ -47,6 +47,8 @@ def check_traceable(module: nn.Module) -> None:
                 "float32, bfloat16 or float16."
             )
     for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ModelError(f"parameter {name!r} is not initialised yet; call the network once before it is traced.")
         # A list of integers is a state, such as that of a generator of random numbers; weights are matrices.
         rounded = not (parameter.is_floating_point() or parameter.is_complex()) or parameter.dtype.itemsize == 1
         if parameter.ndim > 1 and (rounded or type(parameter).__module__.startswith(_QUANTISED)):

@@ -16,6 +16,8 @@ from pellucid.targets import AbstractPlace, AbstractTarget, Logit, Margin, Token
 Start = str | Tensor
 """``"value"``: what the target is; ``"one"``: 1; a tensor shaped like the output: that (see ``_given`` for pairs)."""
 
+LOGITS = ("logits", "pred_logits", "out")
+"""What networks call their logits: of transformers, of detectors, of torchvision's segmentation networks."""
 NEAR_ZERO = 1e-6
 """An output below this cannot be divided by."""
 
@@ -181,15 +183,16 @@ def _coefficients(z: Tensor, relevance: Tensor) -> Tensor:
 
 
 def output_of(value: Any) -> Tensor:
-    """The tensor that is explained: the output itself, its ``logits``, or the first of several.
+    """The tensor that is explained: the output itself, what is called its logits, or the first of several.
 
     Raises InputError where there is none.
     """
     if isinstance(value, Tensor):
         return value
-    logits = getattr(value, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
+    for name in LOGITS:
+        found = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+        if isinstance(found, Tensor):
+            return found
     members = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
     for each in members:
         if isinstance(each, Tensor) and each.is_floating_point():

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from pellucid.errors import MOST_NAMES, InputError, NumericalError
+from pellucid.errors import MOST_NAMES, InputError, ModelError, NumericalError
 from pellucid.relevance.book import Book
 from pellucid.relevance.calls import body
 from pellucid.relevance.capture import Slot, pulled
 from pellucid.relevance.composite import Composite
 from pellucid.relevance.engine import Engine
-from pellucid.relevance.experts import Routed, Router, Said, check_router
+from pellucid.relevance.experts import Routed, Router, Said, check_router, expert_count, is_sum_of
 from pellucid.relevance.operations import Kind, Operation
 from pellucid.relevance.rule import AbstractTreatment, AsIs, Call, Place, traced
 
@@ -93,6 +93,9 @@ class Tracer(AbstractContextManager["Tracer"]):
         self._calls: dict[str, int] = {}
         self._whole: list[_Whole | None] = []
         self._routed: list[Routed | None] = []
+        # The mixture that runs as it is, and whether gradients were on before.
+        self._asked: nn.Module | None = None
+        self._graded = True
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._running = False
         self.engine.returning = False
@@ -118,6 +121,12 @@ class Tracer(AbstractContextManager["Tracer"]):
                 part.register_forward_pre_hook(enter, with_kwargs=True, prepend=True),
                 part.register_forward_hook(leave, with_kwargs=True),
             ]
+            if expert_count(part) is not None:
+                # Next to the module itself: what others have hooked to it sees one call, as ever.
+                self._hooks += [
+                    part.register_forward_pre_hook(self._ask, with_kwargs=True),
+                    part.register_forward_hook(partial(self._hear, place, kept), with_kwargs=True, prepend=True),
+                ]
 
     def _unhook(self) -> None:
         while self._hooks:
@@ -131,9 +140,10 @@ class Tracer(AbstractContextManager["Tracer"]):
             self._stop()
 
     def _enter(
-        self, place: Place, whole: AbstractTreatment | None, part: nn.Module, args: Any, kwargs: Any
+        self, place: Place, whole: AbstractTreatment | None, part: nn.Module, args: Any, kwargs: Any = None
     ) -> tuple[Any, Any] | None:
-        if not self._is_ours(part):
+        # Torch keeps a hook before it keeps that it wants kwargs: another thread may call it without.
+        if kwargs is None or not self._is_ours(part):
             return None
         if part is self.module and not self._running:
             self._mode.__enter__()
@@ -142,10 +152,6 @@ class Tracer(AbstractContextManager["Tracer"]):
         self.engine.places.append(place)
         taken = whole is not None and not self.engine.resting and any(True for _ in traced((args, kwargs)))
         self._whole.append(_Whole(whole, args, kwargs) if taken and whole is not None else None)
-        routed = None if self.engine.resting or taken else self._mixture(place, part, args, kwargs)
-        self._routed.append(routed)
-        if routed is not None:
-            return routed.in_pairs()
         if not taken:
             return None
         self.engine.resting = True
@@ -155,32 +161,83 @@ class Tracer(AbstractContextManager["Tracer"]):
             # Copies: the module may write into them, and its rule needs what came in.
             return _mapped(_copied, args), _mapped(_copied, kwargs)
 
-    def _mixture(self, place: Place, part: nn.Module, args: Any, kwargs: Any) -> Routed | None:
-        """The call of a mixture of experts that depends on the input; None where it is none."""
+    def _ask(self, part: nn.Module, args: Any, kwargs: Any = None) -> tuple[Any, Any] | None:
+        """Before what may be a mixture of experts: it runs as it is, without gradients or rules, in part if known."""
+        if kwargs is None or not self._is_ours(part):
+            return None
         with torch._C.DisableTorchFunction():
-            routed = Routed.read(part, args, kwargs, self.engine.current)
-            if routed is None or self._router == "traced" or self.composite.otherwise is not None:
-                return routed
-            if routed.weights.requires_grad:
-                self.engine.cut["router", place.name] = None
+            self.engine.unseen.notice()
+            routed = None if self.engine.resting else Routed.read(part, args, kwargs, self.engine.current)
+            self.engine.unseen.settle()
+        self._routed.append(routed)
+        if routed is None:
+            return None
+        self._asked, self._graded, self.engine.resting = part, torch.is_grad_enabled(), True
+        torch.set_grad_enabled(False)
+        return routed.sampled() if routed.is_known else (routed.args, routed.kwargs)
+
+    def _resume(self) -> None:
+        torch.set_grad_enabled(self._graded)
+        self._asked, self.engine.resting = None, False
+        self.engine.unseen.settle()
+
+    def _hear(self, place: Place, kept: bool, part: nn.Module, args: Any, *rest: Any) -> Any:
+        """After it: the sum of what each expert gave, as one operation; of another module, what any module gives."""
+        if len(rest) < 2 or not self._is_ours(part):
+            return None
+        routed, (_, output) = self._routed.pop(), rest
+        if routed is None:
+            return None
+        try:
+            sums = routed.gives_the_sum(output)
+        finally:
+            self._resume()
+        if routed.is_written:
+            raise ModelError(
+                f"the mixture of experts at {place.name or 'the network itself'!r} writes into its arguments; let it "
+                "work on copies of them."
+            )
+        summed = self._summed(self._holding(routed, place), place, kept, output) if sums else None
+        return part.forward(*routed.args, **routed.kwargs) if summed is None else summed
+
+    def _holding(self, routed: Routed, place: Place) -> Routed:
+        """A call of a mixture with the routing weights that were asked for."""
+        if self._router == "traced" or self.composite.otherwise is not None:
+            return routed
+        if routed.weights.requires_grad:
+            self.engine.cut["router", place.name] = None
+        with torch._C.DisableTorchFunction():
             return routed.holding_weights()
 
-    def _summed(self, routed: Routed, place: Place, kept: bool, output: Any) -> Tensor:
-        """What a mixture gives: the sum of what each expert gave, as one operation."""
-        apart = routed.apart(output)
+    def _summed(self, routed: Routed, place: Place, kept: bool, output: Tensor) -> Tensor | None:
+        """The sum of what each expert gave; None where a known module gives no sum.
+
+        Raises ModelError where another one gives it for some tokens alone.
+        """
+        apart = routed.apart()
+        with torch._C.DisableTorchFunction():
+            told = None if apart is None else apart.detach()[[*routed.sample]] if routed.is_known else apart.detach()
+            if apart is None or told is None or not is_sum_of(output.flatten(0, -2), told):
+                if routed.is_known:
+                    return None
+                raise ModelError(
+                    f"the mixture of experts at {place.name or 'the network itself'!r} gives some tokens another value "
+                    "than the sum of what its experts give them one by one (a capacity limit does that); switch off "
+                    "what drops tokens."
+                )
         if not self.engine.returning:
             call = len([name for name, _ in self.said if name == place.name])
             kept = (kept or self._keep_experts) and apart.requires_grad
-            slot = Slot(apart, self.composite.carrier, folded=True) if kept else None
+            with torch._C.DisableTorchFunction():
+                slot = Slot(apart, self.composite.carrier, folded=True) if kept else None
             self.said[place.name, call] = Said(routed.chosen, routed.weights.detach(), routed.experts, slot)
-        return apart.sum(1)
+        summed = apart.sum(1)
+        return summed if len(routed.form) == 1 else summed.view(*routed.form, -1)
 
-    def _leave(self, place: Place, kept: bool, part: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        if not self._is_ours(part):
-            return output
-        routed = self._routed.pop()
-        if routed is not None:
-            output, args, kwargs = self._summed(routed, place, kept, output), routed.args, routed.kwargs
+    def _leave(self, place: Place, kept: bool, part: nn.Module, args: Any, *rest: Any) -> Any:
+        if len(rest) < 2 or not self._is_ours(part):
+            return None
+        kwargs, output = rest
         with torch._C.DisableTorchFunction():
             whole = self._whole.pop()
             if whole is not None:
@@ -197,13 +254,15 @@ class Tracer(AbstractContextManager["Tracer"]):
             if self._router == "traced" and not self.said:
                 raise InputError(
                     "router='traced' goes through the router of a mixture of experts, and no module of this network "
-                    "has num_experts and is given tokens, experts and weights; leave router='constant'."
+                    "has num_experts, is given tokens, experts and weights, and gives a sum; leave router='constant'."
                 )
             return _mapped(self._cut, output)
         return output
 
     def _is_ours(self, part: nn.Module) -> bool:
         """Whether a module is called by this trace: another thread may call the same network meanwhile."""
+        if self._asked is not None and part is not self._asked:
+            return False
         if part is self.module and not self._running:
             return get_ident() == self._thread
         return self.engine in _get_current_function_mode_stack()
@@ -214,6 +273,8 @@ class Tracer(AbstractContextManager["Tracer"]):
         return tensor
 
     def _stop(self) -> None:
+        if self._asked is not None:
+            self._resume()
         self._running = False
         self._mode.__exit__(None, None, None)
 

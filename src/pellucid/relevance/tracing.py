@@ -55,6 +55,8 @@ def trace(
         account: keep the account of the pass at once, rather than in one more pass when it is asked for.
         router: ``"constant"``: the routing weights of a mixture of experts are constants, and the experts receive
             everything; ``"traced"``: they are an operand of a product, under its rule. A gradient always traces them.
+            A mixture is a module with ``num_experts`` that is given tokens, experts and weights, and gives a sum over
+            them; hold the router of another form by name: ``composite.with_rule("*.router", Constant())``.
         precision: ``"float32"``: a network of half precision is traced with its weights in float32, which takes memory
             for a copy of them; ``"network"``: what travels back has the network's own dtype.
         generated: explain every token of the answer that a language model itself gives to one prompt, ``Generated``
@@ -65,8 +67,7 @@ def trace(
 
     Raises:
         NoRuleError: an operation without a rule.
-        InputError: a target outside the output, a start that does not fit, a part in training mode, a router to be
-            traced where there is none.
+        InputError: a target outside the output, a start that does not fit, a part in training mode, no router to trace.
         ModelError: a scripted, compiled or quantised module; an output that does not depend on the input.
         NumericalError: NaN or infinity in a layer, which is named.
     """

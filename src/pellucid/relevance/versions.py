@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.relevance.calls import is_plain
+
 
 class Versions:
     """What tensors of one pass became. Forgets a tensor as soon as the network does."""
@@ -39,6 +41,10 @@ class Versions:
         if value is target:
             return target
         value = value.to(target.dtype)
+        if _is_another_shape(value, target):
+            # Nothing was written: what shares the numbers keeps its own shape.
+            self._rename(target, value)
+            return value
         base = _base(target)
         views = [each for each in self._seen(base) if each is not target]
         if base is target and not views:
@@ -47,7 +53,9 @@ class Versions:
         whole = base.clone()
         (whole if base is target else _viewed(target, whole)).copy_(value.expand_as(target))
         for each in (base, *views, target):
-            self._rename(each, whole if each is base else _viewed(each, whole))
+            # One that took another shape stands for a view that is seen too.
+            if id(each) not in self._now:
+                self._rename(each, whole if each is base else _viewed(each, whole))
         return self.current(target)
 
     def _seen(self, base: Tensor) -> Iterator[Tensor]:
@@ -77,6 +85,13 @@ def _viewed(view: Any, base: Tensor) -> Tensor:
 
 def _base(tensor: Tensor) -> Tensor:
     return tensor if tensor._base is None or is_passed_through(tensor) else tensor._base
+
+
+def _is_another_shape(value: Tensor, target: Tensor) -> bool:
+    """Whether a value is the target's own numbers, seen in another order or shape: ``t_``, ``squeeze_``."""
+    if not value._is_view() or is_passed_through(value) or not is_plain((value, target)):
+        return False
+    return value.untyped_storage().data_ptr() == target.untyped_storage().data_ptr()
 
 
 def is_passed_through(tensor: Tensor) -> bool:
