@@ -95,6 +95,8 @@ class Tracer(AbstractContextManager["Tracer"]):
         self._routed: list[Routed | None] = []
         # The mixture that runs as it is, and whether gradients were on before.
         self._asked: nn.Module | None = None
+        self._mixed: Routed | None = None
+        """The last mixture that ran, whose arguments torch hands on as those of the sample."""
         self._graded = True
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self._running = False
@@ -197,6 +199,7 @@ class Tracer(AbstractContextManager["Tracer"]):
                 f"the mixture of experts at {place.name or 'the network itself'!r} writes into its arguments; let it "
                 "work on copies of them."
             )
+        self._mixed = routed
         summed = self._summed(self._holding(routed, place), place, kept, output) if sums else None
         return part.forward(*routed.args, **routed.kwargs) if summed is None else summed
 
@@ -238,6 +241,8 @@ class Tracer(AbstractContextManager["Tracer"]):
         if len(rest) < 2 or not self._is_ours(part):
             return None
         kwargs, output = rest
+        if self._mixed is not None and self._mixed.part is part:
+            args, kwargs, self._mixed = self._mixed.args, self._mixed.kwargs, None
         with torch._C.DisableTorchFunction():
             whole = self._whole.pop()
             if whole is not None:
