@@ -178,7 +178,9 @@ System = Annotated[str | None, typer.Option(help="The system message of the chat
 NoChat = Annotated[bool, typer.Option("--no-chat", help="Use no chat template.", rich_help_panel=_INPUT)]
 Labels = Annotated[
     str | None,
-    typer.Option(metavar="A,B,...", help="The classes of a Keras file, in order.", rich_help_panel=_INPUT),
+    typer.Option(
+        metavar="A,B,...", help="The classes of a network that does not name them, in order.", rich_help_panel=_INPUT
+    ),
 ]
 Preprocess = Annotated[
     str | None,

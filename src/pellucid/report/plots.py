@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isfinite
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -157,7 +158,7 @@ def overlay(explanation: Explanation, target: int = 0, view: str = "heat") -> "F
         _write(place, text.values[target], each, limit)
     axes.imshow(shown, interpolation="nearest")
     axes.set_axis_off()
-    axes.set_title("\n".join(filter(None, (_named(drawn, target), words))), fontsize=9, parse_math=False)
+    axes.set_title("\n".join(filter(None, (_named(drawn, target), fill(words, 60)))), fontsize=9, parse_math=False)
     if view == "heat":
         figure.colorbar(_colours(limit), ax=axes, label=visible(drawn.unit), shrink=0.8)
     return figure
