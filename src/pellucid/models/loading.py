@@ -137,7 +137,8 @@ def _read_keras(path: Path, wanted: Wanted, preprocessing: Any, dtype: torch.dty
     model = read_keras(
         path, task=wanted.task, labels=wanted.labels, preprocessing=pictures, columns=columns, name=wanted.name
     )
-    return wanted.without_chat(model)  # type: ignore[no-any-return]
+    wanted.without_chat()
+    return model
 
 
 def _read_ours(path: Path, wanted: Wanted) -> LoadedModel:
@@ -145,7 +146,8 @@ def _read_ours(path: Path, wanted: Wanted) -> LoadedModel:
     if wanted.task not in (None, model.modality):
         raise InputError(f"{wanted.name} is a model of task {model.modality!r}, not {wanted.task!r}; leave task out.")
     wanted.without_labels()
-    return wanted.without_chat(model)  # type: ignore[no-any-return]
+    wanted.without_chat()
+    return model
 
 
 def _check(source: object, device: str, dtype: str | None) -> None:

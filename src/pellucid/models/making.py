@@ -42,12 +42,11 @@ class Wanted:
         if self.task is not None and self.task not in TASKS:
             raise UnknownNameError("task", self.task, TASKS)
 
-    def without_chat(self, model: Any) -> Any:
-        """The model. Raises InputError where it reads no text and a chat template is set."""
+    def without_chat(self) -> None:
+        """Raises InputError where a chat template is set for a model that reads no text."""
         given = [name for name, value in self.chatting.items() if value is not None]
         if given:
             raise InputError(f"{self.name} reads no text; leave {', '.join(given)} out.")
-        return model
 
     def without_labels(self) -> None:
         """Raises InputError where labels are given for a model that has its own, or none."""
@@ -78,11 +77,13 @@ def made(module: nn.Module, processor: Any, wanted: Wanted) -> LoadedModel:
             )
         return VisionLanguage(module, processor, name=wanted.name, **wanted.chatting)
     if task in ("image", "segmentation"):
-        return wanted.without_chat(_of_pictures(module, processor, task, wanted))  # type: ignore[no-any-return]
+        wanted.without_chat()
+        return _of_pictures(module, processor, task, wanted)
     if task == "tabular":
         columns = columns_of(processor, wanted.name)
         labels = _labels(module, wanted, torch.zeros(sum(column.width for column in columns)))
-        return wanted.without_chat(Tabular(module, columns, labels, name=wanted.name))  # type: ignore[no-any-return]
+        wanted.without_chat()
+        return Tabular(module, columns, labels, name=wanted.name)
     wanted.without_labels()
     if not isinstance(processor, PreTrainedTokenizerBase) or not isinstance(module, PreTrainedModel):
         raise InputError(

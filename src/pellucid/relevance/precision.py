@@ -20,12 +20,17 @@ def widened(module: nn.Module) -> nn.Module:
 
     Autograd carries numbers in the dtype of the tensors they belong to, and relevance in float16 underflows. The copy
     holds the weights of half precision anew in float32 and shares all others; tied weights stay tied. A network
-    without half precision is returned itself, and so is one whose weights lie elsewhere until they are needed. Raises
-    ModelError where it holds something that cannot be copied.
+    without half precision is returned itself. Raises ModelError where it holds something that cannot be copied, such as
+    weights that lie elsewhere until they are needed.
     """
     held = dict.fromkeys([*module.parameters(), *module.buffers()])
-    if not any(each.dtype in HALF for each in held) or any(each.is_meta for each in held):
+    if not any(each.dtype in HALF for each in held):
         return module
+    if any(each.is_meta for each in held):
+        raise ModelError(
+            f"{type(module).__name__} keeps weights of half precision elsewhere until they are needed, so that they "
+            "cannot be copied into float32; trace it with precision='network'."
+        )
     # By identity, so that whatever refers to a weight refers to its copy. What a module holds beside its weights, such
     # as what it gave last, may be a part of a graph, and a hook is its owner's.
     beside = [each for part in module.modules() for each in vars(part).values() if isinstance(each, Tensor)]
