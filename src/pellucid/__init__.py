@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid._version import __version__
 
 if TYPE_CHECKING:
-    from pellucid import attention, expnet, learning, methods, metrics, relevance, testing
+    from pellucid import attention, expnet, learning, methods, metrics, relevance, sae, testing
     from pellucid.api import explain, explain_batch
     from pellucid.errors import NoRuleError, PellucidError
     from pellucid.explanation import Explanation
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Choice,
         Contrast,
         Generated,
+        Latent,
         Logit,
         Margin,
         Options,
@@ -78,6 +79,7 @@ _HOMES = {
         "Choice",
         "Contrast",
         "Generated",
+        "Latent",
         "Logit",
         "Margin",
         "Options",
@@ -89,7 +91,7 @@ _HOMES = {
         "Tokens",
     ),
 }
-_ROOMS = ("attention", "expnet", "learning", "methods", "metrics", "relevance", "testing")
+_ROOMS = ("attention", "expnet", "learning", "methods", "metrics", "relevance", "sae", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -108,6 +110,7 @@ __all__ = [
     "Fingerprint",
     "Generated",
     "ImageClassifier",
+    "Latent",
     "Logit",
     "Margin",
     "MetricFacts",
@@ -141,6 +144,7 @@ __all__ = [
     "methods",
     "metrics",
     "relevance",
+    "sae",
     "testing",
     "trace",
     "write_table",

@@ -1,0 +1,28 @@
+"""Sparse autoencoders: from a model's activations to a dictionary of latents, their meaning and their use."""
+
+from importlib import import_module
+from typing import Any
+
+# Where each public name lives; most of them need torch, which commands import late.
+_HOMES = {
+    "SAE": "autoencoder",
+    "Step": "trainer",
+    "Trainer": "trainer",
+    "Codes": "codes",
+    "Config": "config",
+    "Origin": "config",
+    "Site": "site",
+    "capture": "site",
+    "edited": "site",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pellucid.sae' has no attribute {name!r}")
+    return getattr(import_module(f"pellucid.sae.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,62 @@
+"""The auxiliary loss: latents that have not fired for long learn what the others leave over [gao2024, appendix A.2]."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pellucid.sae.codes import Codes
+from pellucid.sae.config import Config
+from pellucid.sae.step.gradients import Slopes, Weights, add_gradients
+from pellucid.sae.step.selection import CHUNK_TOKENS
+from pellucid.sae.step.sparse import bags
+
+
+def add_auxiliary(
+    gradients: Weights,
+    config: Config,
+    weights: Weights,
+    dead: Int[Tensor, " dead"],
+    x: Float[Tensor, "token dim"],
+    residual: Float[Tensor, "token dim"],
+) -> float:
+    """The loss of dead latents as they reconstruct the residual, times its weight; its gradients are added.
+
+    Of each token the ``aux_k`` dead latents of the largest pre-activation decode, without the bias. The residual is
+    a constant. Cost: a product with the dead rows of the encoder alone. Returns 0 where the residual has no variance.
+    """
+    tokens = len(x)
+    scale = config.aux_weight
+    if config.aux_scale == "dead-share":
+        scale *= min(len(dead) / config.aux_k, 1.0) * config.unit
+    else:
+        # Both are in one unit, whatever the reduction.
+        variance = float((residual - residual.mean(0)).pow(2).sum()) / tokens
+        if variance == 0:
+            return 0.0
+        scale /= variance
+    own = Weights(weights.encoder[dead], weights.encoder_bias[dead], weights.decoder[dead], weights.decoder_bias)
+    codes = _dead_codes(config, own, x)
+    errors = bags(codes.latents, codes.offsets, own.decoder, codes.values) - residual
+    loss = scale / tokens * float(torch.linalg.vector_norm(errors) ** 2)
+    errors *= 2 * scale / tokens
+    found = add_gradients(None, codes, codes.tokens, errors, Slopes.of(codes, codes.offsets, errors, own), x)
+    gradients.encoder.index_add_(0, dead, found.encoder)
+    gradients.encoder_bias.index_add_(0, dead, found.encoder_bias)
+    gradients.decoder.index_add_(0, dead, found.decoder)
+    return loss
+
+
+def _dead_codes(config: Config, own: Weights, x: Float[Tensor, "token dim"]) -> Codes:
+    """Latents are numbered among the dead."""
+    wanted = min(config.aux_k, len(own.encoder))
+    found = []
+    for start in range(0, len(x), CHUNK_TOKENS):
+        a = torch.addmm(own.encoder_bias, x[start : start + CHUNK_TOKENS], own.encoder.t())
+        top = a.topk(wanted, sorted=False)
+        latents, order = top.indices.sort(1)
+        values = top.values.gather(1, order)
+        kept = values > 0 if config.aux_relu else torch.ones_like(values, dtype=torch.bool)
+        tokens, places = kept.nonzero(as_tuple=True)
+        found.append((tokens + start, latents[tokens, places], values[tokens, places]))
+    tokens, latents, values = (torch.cat(each) for each in zip(*found, strict=True))
+    return Codes(tokens, latents, values, len(x), len(own.encoder))

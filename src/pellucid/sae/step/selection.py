@@ -1,0 +1,129 @@
+"""Which latents of a batch are active, exactly, from one block of pre-activations at a time."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pellucid.sae.codes import Codes, starts
+from pellucid.sae.step.sparse import products
+
+CHUNK_TOKENS = 512
+"""Tokens whose pre-activations are held at a time."""
+BLOCK = 32
+"""Latents whose maximum is looked at before they are."""
+MARGIN = 1.2
+"""Candidates that are gathered, over how many are to be kept."""
+SPARE = 8
+"""Candidates of a token beyond k that are scored again where a coarse product found them."""
+_SAMPLE = 1 << 18
+
+
+class Encoder(NamedTuple):
+    """What gives the pre-activations: x W^T + b."""
+
+    x: Float[Tensor, "token dim"]
+    """Tokens, less the decoder's bias where that is taken off."""
+    weight: Float[Tensor, "latent dim"]
+    """Rows of the encoder."""
+    bias: Float[Tensor, " latent"]
+    """Its bias."""
+    coarse: bool
+    """Whether the products that find candidates are made in bfloat16."""
+
+    def chunks(self) -> Iterator[tuple[int, Float[Tensor, "chunk latent"]]]:
+        """The first token of each chunk, and its pre-activations in a buffer that the next chunk writes over."""
+        x, weight = (self.x.bfloat16(), self.weight.bfloat16()) if self.coarse else (self.x, self.weight)
+        size = min(CHUNK_TOKENS, len(x))
+        made = weight.new_empty(size, len(weight))
+        held = self.bias.new_empty(size, len(weight)) if self.coarse else made
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            torch.mm(part, weight.t(), out=made[: len(part)])
+            if self.coarse:
+                held[: len(part)].copy_(made[: len(part)])
+            yield start, held[: len(part)].add_(self.bias)
+
+    def scored(self, tokens: Int[Tensor, " event"], latents: Int[Tensor, " event"]) -> Float[Tensor, " event"]:
+        """Pre-activations of some events in full precision."""
+        return products(self.x, self.weight, starts(tokens, len(self.x)), latents) + self.bias[latents]
+
+
+def largest_of_each(encoder: Encoder, k: int) -> Codes:
+    """The k largest positive pre-activations of every token [gao2024]."""
+    width = len(encoder.weight)
+    wanted = min(k + SPARE, width) if encoder.coarse else k
+    values, latents = [], []
+    for _, a in encoder.chunks():
+        top = a.topk(wanted, sorted=False)
+        values.append(top.values)
+        latents.append(top.indices)
+    found, scores = torch.cat(latents), torch.cat(values)
+    if encoder.coarse:
+        found = found.sort(1).values
+        tokens = torch.arange(len(found), device=found.device).repeat_interleave(wanted)
+        scores = encoder.scored(tokens, found.flatten()).view_as(found)
+        top = scores.topk(k, sorted=False)
+        scores, found = top.values, found.gather(1, top.indices)
+    found, order = found.sort(1)
+    scores = scores.gather(1, order)
+    tokens, places = (scores > 0).nonzero(as_tuple=True)
+    return Codes(tokens, found[tokens, places], scores[tokens, places], len(encoder.x), width)
+
+
+def largest_of_all(encoder: Encoder, count: int) -> Codes:
+    """The ``count`` largest positive pre-activations of a whole batch [bussmann2024].
+
+    What exceeds a cutoff is gathered. If that is enough, the largest are among it, whatever the cutoff is; else it was
+    too high and everything positive is gathered.
+    """
+    width, size = len(encoder.weight), len(encoder.x)
+    found = _gathered(encoder, count)
+    if len(found.values) < count:
+        found = _gathered(encoder, None)
+    if encoder.coarse:
+        found = found._replace(values=encoder.scored(found.tokens, found.latents))
+    if len(found.values) > count:
+        kept = found.values.topk(count, sorted=False).indices.sort().values
+        found = Codes(found.tokens[kept], found.latents[kept], found.values[kept], size, width)
+    positive = found.values > 0
+    if bool(positive.all()):
+        return found
+    return Codes(found.tokens[positive], found.latents[positive], found.values[positive], size, width)
+
+
+def _gathered(encoder: Encoder, count: int | None) -> Codes:
+    """What exceeds a cutoff that somewhat more than ``count`` are likely to exceed; None: all that is positive."""
+    found, cutoff = [], None if count is not None else 0.0
+    for start, a in encoder.chunks():
+        if cutoff is None:
+            assert count is not None
+            cutoff = _cutoff(a, MARGIN * count / (len(encoder.x) * a.shape[1]))
+        tokens, latents, values = _above(a, cutoff)
+        found.append((tokens + start, latents, values))
+    tokens, latents, values = (torch.cat(each) for each in zip(*found, strict=True))
+    return Codes(tokens, latents, values, len(encoder.x), len(encoder.weight))
+
+
+def _cutoff(a: Float[Tensor, "chunk latent"], share: float) -> float:
+    """What about that share of a chunk's pre-activations exceeds; at least 0."""
+    sample = a.flatten()[:: max(1, a.numel() // _SAMPLE)]
+    rank = len(sample) - round(share * len(sample))
+    return max(0.0, float(sample.kthvalue(rank).values)) if 0 < rank < len(sample) else 0.0
+
+
+def _above(a: Float[Tensor, "chunk latent"], cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and values of what exceeds the cutoff, by row and column."""
+    width = a.shape[1]
+    if width % BLOCK:
+        tokens, latents = (a > cutoff).nonzero(as_tuple=True)
+        return tokens, latents, a[tokens, latents]
+    # Few blocks have anything above the cutoff, and only those are looked into.
+    blocks = a.view(-1, BLOCK)
+    hit = (blocks.amax(1) > cutoff).nonzero().squeeze(1)
+    inside = blocks[hit]
+    row, column = (inside > cutoff).nonzero(as_tuple=True)
+    flat = hit[row] * BLOCK + column
+    return flat // width, flat % width, inside[row, column]
