@@ -16,6 +16,7 @@ from pellucid.sae.step.gradients import Prefixed, Slopes, Weights, add_gradients
 from pellucid.sae.step.jump import jump
 from pellucid.sae.step.parameters import clipped, effective, lengths, pulled_back
 from pellucid.sae.step.selection import Encoder, largest_of_all, largest_of_each
+from pellucid.sae.step.sparse import square
 
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
 
@@ -118,7 +119,7 @@ class Trainer:
             self.weights.decoder_bias.copy_(beginning(config, x))
             self._biased = True
         # The mean is subtracted before squaring, or float32 would lose a small variance beside a large mean.
-        spread = float((x - x.mean(0)).pow_(2).sum())
+        spread = square(x - x.mean(0))
         taken = effective(config, self.weights)
         centred = x - taken.decoder_bias
         encoder = Encoder(
@@ -175,10 +176,10 @@ class Trainer:
         threshold = self.log_threshold.exp()
         found = jump(config, taken, threshold, encoder, centred, warm * config.l0_weight)
         self._count(found.fired, len(centred))
-        square = float(torch.linalg.vector_norm(found.residual) ** 2)
+        missed = square(found.residual)
         # The thresholds are trained by their logarithm, so that they stay positive.
         by_log = found.threshold * threshold
-        return _Outcome(found.gradients, found.loss, 0.0, square, float(found.fired.sum()), by_log)
+        return _Outcome(found.gradients, found.loss, 0.0, missed, float(found.fired.sum()), by_log)
 
     def _count(self, fired: Tensor, tokens: int) -> None:
         self.silent.add_(tokens)

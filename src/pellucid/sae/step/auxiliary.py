@@ -8,7 +8,7 @@ from pellucid.sae.codes import Codes
 from pellucid.sae.config import Config
 from pellucid.sae.step.gradients import Slopes, Weights, add_gradients
 from pellucid.sae.step.selection import CHUNK_TOKENS
-from pellucid.sae.step.sparse import bags
+from pellucid.sae.step.sparse import bags, square
 
 
 def add_auxiliary(
@@ -30,14 +30,14 @@ def add_auxiliary(
         scale *= min(len(dead) / config.aux_k, 1.0) * config.unit
     else:
         # Both are in one unit, whatever the reduction.
-        variance = float((residual - residual.mean(0)).pow(2).sum()) / tokens
+        variance = square(residual - residual.mean(0)) / tokens
         if variance == 0:
             return 0.0
         scale /= variance
     own = Weights(weights.encoder[dead], weights.encoder_bias[dead], weights.decoder[dead], weights.decoder_bias)
     codes = _dead_codes(config, own, x)
     errors = bags(codes.latents, codes.offsets, own.decoder, codes.values) - residual
-    loss = scale / tokens * float(torch.linalg.vector_norm(errors) ** 2)
+    loss = scale / tokens * square(errors)
     errors *= 2 * scale / tokens
     found = add_gradients(None, codes, codes.tokens, errors, Slopes.of(codes, codes.offsets, errors, own), x)
     gradients.encoder.index_add_(0, dead, found.encoder)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pellucid.sae.codes import Codes, starts
 from pellucid.sae.config import Config
-from pellucid.sae.step.sparse import bags, products
+from pellucid.sae.step.sparse import bags, products, square
 
 
 class Weights(NamedTuple):
@@ -76,7 +76,7 @@ def reconstruct(
     for group in range(1, placed.groups):
         errors[:, group] += errors[:, group - 1]
     errors -= centred[:, None]
-    squares = [float(torch.linalg.vector_norm(errors[:, group]) ** 2) for group in range(placed.groups)]
+    squares = [square(errors[:, group]) for group in range(placed.groups)]
     loss = unit * sum(weight * square for weight, square in zip(config.prefix_weights, squares, strict=True))
     left = -errors[:, -1] if residual else None
     for group, weight in enumerate(config.prefix_weights):
@@ -85,7 +85,7 @@ def reconstruct(
         errors[:, group] += errors[:, group + 1]
     bias_slope = errors[:, 0].sum(0)
     if config.bias_weight:
-        loss += unit * config.bias_weight * float(torch.linalg.vector_norm(centred) ** 2)
+        loss += unit * config.bias_weight * square(centred)
         bias_slope -= 2 * unit * config.bias_weight * centred.sum(0)
     return Pass(loss, squares[-1], slopes, left, bias_slope)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from pellucid.sae.config import Config
 from pellucid.sae.step.gradients import Weights
 from pellucid.sae.step.selection import Encoder
+from pellucid.sae.step.sparse import square
 
 
 class Jump(NamedTuple):
@@ -49,7 +50,7 @@ def jump(
         z = torch.where(gate, a, 0)
         error = torch.addmm(-centred[part], z, weights.decoder)
         residual[part] = -error
-        loss += unit * float(torch.linalg.vector_norm(error) ** 2)
+        loss += unit * square(error)
         slope = 2 * unit * error
         gradients.decoder.addmm_(z.t(), slope)
         gradients.decoder_bias.add_(slope.sum(0))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pellucid.sae.config import Config
 from pellucid.sae.step.gradients import Weights
+from pellucid.sae.step.sparse import square
 
 
 def effective(config: Config, trained: Weights) -> Weights:
@@ -47,7 +48,7 @@ def pulled_back(config: Config, trained: Weights, taken: Weights, gradients: Wei
 
 def clipped(gradients: list[Tensor], largest: float | None) -> float:
     """Scale gradients in place so that their common norm is at most ``largest``; returns the norm before."""
-    norm = float(torch.stack([torch.linalg.vector_norm(each) for each in gradients]).norm())
+    norm = sum(square(each.view(len(each), -1)) for each in gradients) ** 0.5
     if largest is not None and norm > largest:
         for each in gradients:
             # As torch.nn.utils.clip_grad_norm_ does it.

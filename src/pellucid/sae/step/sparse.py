@@ -1,4 +1,4 @@
-"""The three sums over a list of events that a step is made of, each without a matrix of tokens by latents."""
+"""The sums that a step is made of, over lists of events, each without a matrix of tokens by latents."""
 
 import warnings
 
@@ -53,3 +53,8 @@ def _gathered(left: Tensor, right: Tensor, ends: Tensor, latents: Tensor) -> Ten
         for start in range(0, len(latents), size)
     ]
     return torch.cat(parts)
+
+
+def square(x: Float[Tensor, "row dim"]) -> float:
+    """Sum of all squares. By row first: torch's norm of a whole float32 tensor adds naively, and is off by 1e-4."""
+    return float(torch.linalg.vector_norm(x, dim=-1).double().square().sum())
