@@ -48,7 +48,7 @@ def pulled_back(config: Config, trained: Weights, taken: Weights, gradients: Wei
 
 def clipped(gradients: list[Tensor], largest: float | None) -> float:
     """Scale gradients in place so that their common norm is at most ``largest``; returns the norm before."""
-    norm = sum(square(each.view(len(each), -1)) for each in gradients) ** 0.5
+    norm: float = sum(square(each.view(len(each), -1)) for each in gradients) ** 0.5
     if largest is not None and norm > largest:
         for each in gradients:
             # As torch.nn.utils.clip_grad_norm_ does it.
