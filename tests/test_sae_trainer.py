@@ -163,6 +163,23 @@ def test_batch_selection_is_exact(width):
     assert len(codes.values) == 20_000
 
 
+@pytest.mark.parametrize("coarse", [False, True])
+def test_selection_by_token_is_exact(coarse):
+    generator = torch.Generator().manual_seed(0)
+    # Wide enough to look at blocks first; some rows have fewer than k positive values, and some values are equal.
+    x, weight = torch.randn(600, 16, generator=generator), torch.randn(1024, 16, generator=generator)
+    weight[500:520] = weight[480:500]
+    bias = torch.zeros(1024)
+    x[7] = 0
+    codes = selection.largest_of_each(Encoder(x, weight, bias, coarse), 5)
+    a = (x @ weight.T).relu()
+    top = a.topk(5)
+    found = codes.dense()
+    torch.testing.assert_close(found.topk(5).values, top.values, rtol=1e-5, atol=1e-5)
+    assert torch.equal((found > 0).sum(1), (top.values > 0).sum(1))
+    assert torch.allclose(found[found > 0], a[found > 0])
+
+
 def test_no_more_is_selected_than_is_positive():
     x, weight = torch.ones(4, 8), -torch.ones(64, 8)
     for codes in (

@@ -5,6 +5,8 @@ from typing import Any
 
 # Where each public name lives; most of them need torch, which commands import late.
 _HOMES = {
+    "Events": "events",
+    "evaluate": "evaluation",
     "SAE": "autoencoder",
     "Step": "trainer",
     "Trainer": "trainer",
@@ -12,6 +14,16 @@ _HOMES = {
     "Config": "config",
     "Origin": "config",
     "Site": "site",
+    "Cursor": "store",
+    "Sample": "store",
+    "Store": "store",
+    "TokenSelector": "store",
+    "harvest": "store",
+    "Grid": "runs",
+    "Run": "runs",
+    "preset": "presets",
+    "train": "runs",
+    "read_corpus": "store",
     "capture": "site",
     "edited": "site",
 }

@@ -12,7 +12,7 @@ from pellucid.sae.autoencoder import SAE, checked, normalised
 from pellucid.sae.codes import Codes
 from pellucid.sae.config import Config, Origin
 from pellucid.sae.step.auxiliary import add_auxiliary
-from pellucid.sae.step.gradients import Prefixed, Slopes, Weights, add_gradients, reconstruct
+from pellucid.sae.step.gradients import Gradients, Prefixed, Slopes, Weights, gradients_of, reconstruct
 from pellucid.sae.step.jump import jump
 from pellucid.sae.step.parameters import clipped, effective, lengths, pulled_back
 from pellucid.sae.step.selection import Encoder, largest_of_all, largest_of_each
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 class _Outcome(NamedTuple):
     """What the two kinds of step have in common."""
 
-    gradients: Weights
+    gradients: Gradients
     loss: float
     aux: float
     residual_square: float
@@ -157,7 +157,7 @@ class Trainer:
         placed = Prefixed.of(codes, config.prefixes)
         found = reconstruct(config, codes, placed, taken, centred, residual=helped)
         slopes = Slopes.of(codes, placed.starts, found.slopes, taken)
-        gradients = add_gradients(None, codes, placed.bags, found.slopes, slopes, encoder.x)
+        gradients = gradients_of(codes, placed.bags, found.slopes, slopes, encoder.x)
         gradients.decoder_bias.add_(found.bias_slope)
         aux = 0.0
         if helped:
@@ -203,7 +203,7 @@ class Trainer:
         if config.subtract_decoder_bias:
             # What the encoder reads is x - b_dec, so its gradient reaches that bias as well.
             outcome.gradients.decoder_bias.sub_(outcome.gradients.encoder_bias @ taken.encoder)
-        gradients = list(pulled_back(config, own, taken, outcome.gradients))
+        gradients = pulled_back(config, own, outcome.gradients)
         trained: list[Tensor] = list(own)
         if outcome.threshold is not None:
             gradients.append(outcome.threshold)

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from pellucid.sae.codes import Codes
 from pellucid.sae.config import Config
-from pellucid.sae.step.gradients import Slopes, Weights, add_gradients
+from pellucid.sae.step.gradients import Gradients, Slopes, Weights, gradients_of
 from pellucid.sae.step.selection import CHUNK_TOKENS
 from pellucid.sae.step.sparse import bags, square
 
 
 def add_auxiliary(
-    gradients: Weights,
+    gradients: Gradients,
     config: Config,
     weights: Weights,
     dead: Int[Tensor, " dead"],
@@ -39,10 +39,10 @@ def add_auxiliary(
     errors = bags(codes.latents, codes.offsets, own.decoder, codes.values) - residual
     loss = scale / tokens * square(errors)
     errors *= 2 * scale / tokens
-    found = add_gradients(None, codes, codes.tokens, errors, Slopes.of(codes, codes.offsets, errors, own), x)
-    gradients.encoder.index_add_(0, dead, found.encoder)
-    gradients.encoder_bias.index_add_(0, dead, found.encoder_bias)
-    gradients.decoder.index_add_(0, dead, found.decoder)
+    found = gradients_of(codes, codes.tokens, errors, Slopes.of(codes, codes.offsets, errors, own), x)
+    for whole, part in zip(gradients[:3], found[:3], strict=True):
+        whole.index_add_(0, dead, part)
+    gradients.along.index_add_(0, dead, found.along)
     return loss
 
 

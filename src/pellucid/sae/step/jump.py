@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.sae.config import Config
-from pellucid.sae.step.gradients import Weights
+from pellucid.sae.step.gradients import Gradients, Weights
 from pellucid.sae.step.selection import Encoder
 from pellucid.sae.step.sparse import square
 
@@ -15,7 +15,7 @@ from pellucid.sae.step.sparse import square
 class Jump(NamedTuple):
     """A batch's loss and its gradients under JumpReLU."""
 
-    gradients: Weights
+    gradients: Gradients
     """By the weights; that of the decoder's bias holds what it decodes alone."""
     threshold: Float[Tensor, " latent"]
     """By each latent's threshold."""
@@ -41,7 +41,7 @@ def jump(
     and e the bandwidth. Both windows are of the pre-activation, so that what lies just below a threshold pulls at it.
     """
     tokens, unit = len(centred), config.unit / len(centred)
-    gradients = Weights(*(torch.zeros_like(each) for each in weights))
+    gradients = Gradients(*(torch.zeros_like(each) for each in (*weights, threshold)))
     by_threshold, window = torch.zeros_like(threshold), torch.zeros_like(threshold)
     residual, fired, loss = torch.empty_like(centred), torch.zeros_like(threshold), 0.0
     for start, a in encoder.chunks():
@@ -59,6 +59,7 @@ def jump(
         by_threshold -= (near * by_value).sum(0) * threshold / config.bandwidth
         window += near.sum(0)
         by_value *= gate
+        gradients.along.add_((by_value * z).sum(0))
         gradients.encoder.addmm_(by_value.t(), encoder.x[part])
         gradients.encoder_bias.add_(by_value.sum(0))
         fired += gate.sum(0)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.sae.config import Config
-from pellucid.sae.step.gradients import Weights
+from pellucid.sae.step.gradients import Gradients, Weights
 from pellucid.sae.step.sparse import square
 
 
@@ -28,22 +28,22 @@ def lengths(decoder: Float[Tensor, "latent dim"]) -> Float[Tensor, " latent"]:
     return torch.where(found == 0, 1, found)
 
 
-def pulled_back(config: Config, trained: Weights, taken: Weights, gradients: Weights) -> Weights:
+def pulled_back(config: Config, trained: Weights, gradients: Gradients) -> list[Tensor]:
     """Gradients by the trained weights, from those by the weights that the step took. Writes over the latter.
 
-    Of a unit decoder what points along a row is removed, since the row is brought back to its length anyway.
+    Of a unit decoder what points along a row is removed, since the row is brought back to its length anyway. With a
+    free one the length of a row stretches the encoder by as much as it shrinks the decoder: nothing depends on it.
     """
     if config.decoder == "unit":
-        along = torch.linalg.vecdot(gradients.decoder, trained.decoder)
-        gradients.decoder.addcmul_(along[:, None], trained.decoder, value=-1)
-        return gradients
+        gradients.decoder.addcmul_(gradients.along[:, None], trained.decoder, value=-1)
+        return list(gradients[:4])
     length = lengths(trained.decoder)
-    by_length = torch.linalg.vecdot(gradients.encoder, trained.encoder) + gradients.encoder_bias * trained.encoder_bias
-    along = torch.linalg.vecdot(gradients.decoder, taken.decoder) / length
-    decoder = gradients.decoder.div_(length[:, None]).addcmul_((by_length - along)[:, None], taken.decoder)
-    return Weights(
-        gradients.encoder.mul_(length[:, None]), gradients.encoder_bias * length, decoder, gradients.decoder_bias
-    )
+    return [
+        gradients.encoder.mul_(length[:, None]),
+        gradients.encoder_bias * length,
+        gradients.decoder.div_(length[:, None]),
+        gradients.decoder_bias,
+    ]
 
 
 def clipped(gradients: list[Tensor], largest: float | None) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pellucid.sae.codes import Codes, starts
@@ -42,9 +42,7 @@ class Encoder(NamedTuple):
         for start in range(0, len(x), size):
             part = x[start : start + size]
             torch.mm(part, weight.t(), out=made[: len(part)])
-            if self.coarse:
-                held[: len(part)].copy_(made[: len(part)])
-            yield start, held[: len(part)].add_(self.bias)
+            yield start, torch.add(made[: len(part)], self.bias, out=held[: len(part)])
 
     def scored(self, tokens: Int[Tensor, " event"], latents: Int[Tensor, " event"]) -> Float[Tensor, " event"]:
         """Pre-activations of some events in full precision."""
@@ -53,24 +51,36 @@ class Encoder(NamedTuple):
 
 def largest_of_each(encoder: Encoder, k: int) -> Codes:
     """The k largest positive pre-activations of every token [gao2024]."""
-    width = len(encoder.weight)
+    width, size = len(encoder.weight), len(encoder.x)
     wanted = min(k + SPARE, width) if encoder.coarse else k
-    values, latents = [], []
-    for _, a in encoder.chunks():
-        top = a.topk(wanted, sorted=False)
-        values.append(top.values)
-        latents.append(top.indices)
-    found, scores = torch.cat(latents), torch.cat(values)
+    parts = []
+    for start, a in encoder.chunks():
+        tokens, latents, values = _candidates(a, wanted)
+        parts.append((tokens + start, latents, values))
+    tokens, latents, values = (torch.cat(each) for each in zip(*parts, strict=True))
     if encoder.coarse:
-        found = found.sort(1).values
-        tokens = torch.arange(len(found), device=found.device).repeat_interleave(wanted)
-        scores = encoder.scored(tokens, found.flatten()).view_as(found)
-        top = scores.topk(k, sorted=False)
-        scores, found = top.values, found.gather(1, top.indices)
-    found, order = found.sort(1)
-    scores = scores.gather(1, order)
-    tokens, places = (scores > 0).nonzero(as_tuple=True)
-    return Codes(tokens, found[tokens, places], scores[tokens, places], len(encoder.x), width)
+        values = encoder.scored(tokens, latents)
+    # By token, and within a token from the largest down.
+    falling = values.argsort(descending=True, stable=True)
+    falling = falling[tokens[falling].argsort(stable=True)]
+    rank = torch.arange(len(tokens), device=tokens.device) - starts(tokens, size)[tokens]
+    kept = falling[(rank < k) & (values[falling] > 0)].sort().values
+    return Codes(tokens[kept], latents[kept], values[kept], size, width)
+
+
+def _candidates(a: Float[Tensor, "chunk latent"], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and values among which are the ``count`` largest of each row, by row and column.
+
+    The count-th largest of the blocks' maxima is a lower bound of the count-th largest value.
+    """
+    blocks = a.shape[1] // BLOCK
+    if a.shape[1] % BLOCK or blocks < 2 * count:
+        latents = a.topk(count, sorted=False).indices.sort(1).values
+        tokens = torch.arange(len(a), device=a.device).repeat_interleave(count)
+        return tokens, latents.flatten(), a.gather(1, latents).flatten()
+    maxima = a.view(-1, BLOCK).amax(1)
+    bound = maxima.view(len(a), blocks).topk(count, sorted=False).values.amin(1)
+    return _inside(a, maxima >= bound.repeat_interleave(blocks), bound, at_least=True)
 
 
 def largest_of_all(encoder: Encoder, count: int) -> Codes:
@@ -116,14 +126,20 @@ def _cutoff(a: Float[Tensor, "chunk latent"], share: float) -> float:
 
 def _above(a: Float[Tensor, "chunk latent"], cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and values of what exceeds the cutoff, by row and column."""
-    width = a.shape[1]
-    if width % BLOCK:
+    if a.shape[1] % BLOCK:
         tokens, latents = (a > cutoff).nonzero(as_tuple=True)
         return tokens, latents, a[tokens, latents]
-    # Few blocks have anything above the cutoff, and only those are looked into.
-    blocks = a.view(-1, BLOCK)
-    hit = (blocks.amax(1) > cutoff).nonzero().squeeze(1)
-    inside = blocks[hit]
-    row, column = (inside > cutoff).nonzero(as_tuple=True)
-    flat = hit[row] * BLOCK + column
+    bound = a.new_full((len(a),), cutoff)
+    return _inside(a, a.view(-1, BLOCK).amax(1) > cutoff, bound, at_least=False)
+
+
+def _inside(
+    a: Float[Tensor, "chunk latent"], hit: Bool[Tensor, " block"], bound: Float[Tensor, " chunk"], *, at_least: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What exceeds its row's bound, or reaches it: few blocks have any of that, and only those are looked into."""
+    width = a.shape[1]
+    places = hit.nonzero().squeeze(1)
+    inside, limits = a.view(-1, BLOCK)[places], bound[places * BLOCK // width, None]
+    row, column = ((inside >= limits) if at_least else (inside > limits)).nonzero(as_tuple=True)
+    flat = places[row] * BLOCK + column
     return flat // width, flat % width, inside[row, column]
