@@ -51,7 +51,7 @@ def test_codes_are_the_dense_latents(architecture, monkeypatch):
     assert torch.equal(codes.tokens, codes.tokens.sort().values)
     torch.testing.assert_close(model.decode_codes(codes), model.decode(model.encode(x)))
     torch.testing.assert_close(model(x.view(1, 11, 8)), model.decode(model.encode(x)).view(1, 11, 8))
-    assert model.codes(x[:0]).count == 0
+    assert model.codes(x[:0]).token_count == 0
     assert model(x[:0]).shape == (0, 8)
 
 

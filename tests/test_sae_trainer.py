@@ -259,7 +259,7 @@ def test_scale_and_lengths_are_folded():
     for architecture in ("topk", "batchtopk", "jumprelu"):
         config = config_of(
             architecture=architecture,
-            decoder="free" if architecture != "jumprelu" else "unit",
+            decoder="free",
             normalisation="mean-square",
             threshold_init=0.2,
         )
@@ -273,12 +273,15 @@ def test_scale_and_lengths_are_folded():
         # The same autoencoder by hand, in the units it was trained in.
         own = [each.detach() for each in trainer.weights]
         length = own[2].norm(dim=1)
-        a = ((x * scale - own[3]) @ own[0].T + own[1]) * length
+        a = (x * scale - own[3]) @ own[0].T + own[1]
+        if architecture != "jumprelu":
+            a = a * length
         if architecture == "topk":
             z = torch.zeros_like(a).scatter(1, a.relu().topk(5).indices, a.relu().topk(5).values)
         else:
             z = a * (a > (trainer.log_threshold.exp() if architecture == "jumprelu" else trainer.threshold))
-        expected = (z @ (own[2] / length[:, None]) + own[3]) / scale
+        rows = own[2] if architecture == "jumprelu" else own[2] / length[:, None]
+        expected = (z @ rows + own[3]) / scale
         torch.testing.assert_close(model(x), expected, rtol=1e-3, atol=1e-2)
         assert model.config.normalisation == "none"
 

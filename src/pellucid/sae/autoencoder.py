@@ -112,7 +112,7 @@ class SAE(nn.Module):
     def decode_codes(self, codes: Codes, like: Float[Tensor, "token dim"] | None = None) -> Float[Tensor, "token dim"]:
         """``decode`` of a list of active latents."""
         if not len(codes.tokens):
-            return self._restored(self.b_dec.expand(codes.count, -1), like)
+            return self._restored(self.b_dec.expand(codes.token_count, -1), like)
         summed = nn.functional.embedding_bag(
             codes.latents, self.W_dec, codes.offsets, mode="sum", per_sample_weights=codes.values
         )

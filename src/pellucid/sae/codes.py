@@ -16,7 +16,7 @@ class Codes(NamedTuple):
     """Index of the latent."""
     values: Float[Tensor, " event"]
     """Its activation, above 0."""
-    count: int
+    token_count: int
     """How many tokens there are, those without an active latent included."""
     width: int
     """How many latents there are."""
@@ -24,11 +24,19 @@ class Codes(NamedTuple):
     @property
     def offsets(self) -> Int[Tensor, " token"]:
         """Where the latents of each token begin."""
-        return starts(self.tokens, self.count)
+        return starts(self.tokens, self.token_count)
+
+    def part(self, start: int, stop: int) -> "Codes":
+        """The active latents of the tokens from ``start`` to before ``stop``, which are numbered from 0."""
+        edges = torch.tensor([start, stop], device=self.tokens.device)
+        first, last = torch.searchsorted(self.tokens, edges).tolist()
+        chosen = slice(first, last)
+        stop = min(stop, self.token_count)
+        return Codes(self.tokens[chosen] - start, self.latents[chosen], self.values[chosen], stop - start, self.width)
 
     def dense(self) -> Float[Tensor, "token latent"]:
         """The same as a matrix; only for a few tokens."""
-        found = self.values.new_zeros(self.count, self.width)
+        found = self.values.new_zeros(self.token_count, self.width)
         found[self.tokens, self.latents] = self.values
         return found
 

@@ -12,9 +12,9 @@ from pellucid.sae.autoencoder import SAE, checked, normalised
 from pellucid.sae.codes import Codes
 from pellucid.sae.config import Config, Origin
 from pellucid.sae.step.auxiliary import add_auxiliary
-from pellucid.sae.step.gradients import Gradients, Prefixed, Slopes, Weights, gradients_of, reconstruct
+from pellucid.sae.step.gradients import Gradients, Weights, learn
 from pellucid.sae.step.jump import jump
-from pellucid.sae.step.parameters import clipped, effective, lengths, pulled_back
+from pellucid.sae.step.parameters import clipped, lengths
 from pellucid.sae.step.selection import Encoder, largest_of_all, largest_of_each
 from pellucid.sae.step.sparse import square
 
@@ -120,14 +120,10 @@ class Trainer:
             self._biased = True
         # The mean is subtracted before squaring, or float32 would lose a small variance beside a large mean.
         spread = square(x - x.mean(0))
-        taken = effective(config, self.weights)
-        centred = x - taken.decoder_bias
-        encoder = Encoder(
-            centred if config.subtract_decoder_bias else x,
-            taken.encoder, taken.encoder_bias, config.selection == "bfloat16",
-        )  # fmt: skip
-        outcome = self._jump(taken, encoder, centred) if self._jumps else self._events(taken, encoder, centred)
-        norm, lr = self._move(taken, outcome)
+        centred = x - self.weights.decoder_bias
+        encoder = self._encoder(centred if config.subtract_decoder_bias else x)
+        outcome = self._jump(encoder, centred) if self._jumps else self._events(encoder, centred)
+        norm, lr = self._move(outcome)
         self.steps, self.tokens = self.steps + 1, self.tokens + len(x)
         threshold = float(self.log_threshold.exp().mean()) if self._jumps else self.threshold
         return Step(
@@ -147,34 +143,35 @@ class Trainer:
         x, _ = normalised(x, self.config.normalisation)
         return x if self.scale == 1 else x * self.scale
 
-    def _events(self, taken: Weights, encoder: Encoder, centred: Tensor) -> _Outcome:
+    def _encoder(self, x: Tensor) -> Encoder:
+        own, config = self.weights, self.config
+        stretched = config.decoder == "free" and not self._jumps
+        found = lengths(own.decoder) if stretched else None
+        return Encoder(x, own.encoder, own.encoder_bias, config.selection == "bfloat16", found)
+
+    def _events(self, encoder: Encoder, centred: Tensor) -> _Outcome:
         config = self.config
-        codes = self._selected(encoder)
-        self._count(torch.bincount(codes.latents, minlength=config.width), codes.count)
-        self._follow(codes)
+        chosen = self._selected(encoder)
+        self._count(torch.bincount(chosen.latents, minlength=config.width), chosen.token_count)
+        self._follow(chosen)
         dead = self.dead
-        helped = bool(len(dead)) and config.aux_weight > 0
-        placed = Prefixed.of(codes, config.prefixes)
-        found = reconstruct(config, codes, placed, taken, centred, residual=helped)
-        slopes = Slopes.of(codes, placed.starts, found.slopes, taken)
-        gradients = gradients_of(codes, placed.bags, found.slopes, slopes, encoder.x)
-        gradients.decoder_bias.add_(found.bias_slope)
+        residual = torch.empty_like(centred) if len(dead) and config.aux_weight else None
+        found = learn(config, encoder.activations(chosen), self.weights, encoder.x, centred, residual)
         aux = 0.0
-        if helped:
-            assert found.residual is not None
-            aux = add_auxiliary(gradients, config, taken, dead, encoder.x, found.residual)
-        return _Outcome(gradients, found.loss, aux, found.residual_square, len(codes.values), None)
+        if residual is not None:
+            aux = add_auxiliary(found.gradients, config, self.weights, encoder, dead, residual)
+        return _Outcome(found.gradients, found.loss, aux, found.missed, len(chosen.values), None)
 
     def _selected(self, encoder: Encoder) -> Codes:
         if self.config.architecture == "topk":
             return largest_of_each(encoder, self.config.k)
         return largest_of_all(encoder, self.config.k * len(encoder.x))
 
-    def _jump(self, taken: Weights, encoder: Encoder, centred: Tensor) -> _Outcome:
+    def _jump(self, encoder: Encoder, centred: Tensor) -> _Outcome:
         config = self.config
         warm = min(1.0, (self.steps + 1) / config.l0_warmup) if config.l0_warmup else 1.0
         threshold = self.log_threshold.exp()
-        found = jump(config, taken, threshold, encoder, centred, warm * config.l0_weight)
+        found = jump(config, self.weights, threshold, encoder, centred, warm * config.l0_weight)
         self._count(found.fired, len(centred))
         missed = square(found.residual)
         # The thresholds are trained by their logarithm, so that they stay positive.
@@ -197,14 +194,16 @@ class Trainer:
                 return
         self.threshold = config.threshold_decay * self.threshold + (1 - config.threshold_decay) * smallest
 
-    def _move(self, taken: Weights, outcome: _Outcome) -> tuple[float, float]:
+    def _move(self, outcome: _Outcome) -> tuple[float, float]:
         """Adam's step; the norm of the gradient and the learning rate."""
         config, own = self.config, self.weights
         if config.subtract_decoder_bias:
             # What the encoder reads is x - b_dec, so its gradient reaches that bias as well.
-            outcome.gradients.decoder_bias.sub_(outcome.gradients.encoder_bias @ taken.encoder)
-        gradients = pulled_back(config, own, outcome.gradients)
-        trained: list[Tensor] = list(own)
+            outcome.gradients.decoder_bias.sub_(outcome.gradients.encoder_bias @ own.encoder)
+        if config.decoder == "unit":
+            # What points along a row is undone when the row is brought back to its length.
+            outcome.gradients.decoder.addcmul_(outcome.gradients.along[:, None], own.decoder, value=-1)
+        gradients, trained = list(outcome.gradients[:4]), list[Tensor](own)
         if outcome.threshold is not None:
             gradients.append(outcome.threshold)
             trained.append(self.log_threshold)
@@ -225,12 +224,14 @@ class Trainer:
     def export(self, origin: Origin | None = None) -> SAE:
         """The autoencoder for raw activations: scale and decoder lengths are folded into its weights."""
         config, scale = self.config, self.scale
-        own = effective(config, self.weights)
-        threshold = self.log_threshold.exp() if self._jumps else torch.tensor(max(0.0, self.threshold))
+        own = self.weights
+        length = lengths(own.decoder)
+        # The scores by which events are chosen are in units of rows of length 1 already.
+        threshold = self.log_threshold.exp() * length if self._jumps else torch.tensor(max(0.0, self.threshold))
         weights = {
-            "W_enc": own.encoder.clone(),
-            "b_enc": own.encoder_bias / scale,
-            "W_dec": own.decoder.clone(),
+            "W_enc": own.encoder * length[:, None],
+            "b_enc": own.encoder_bias * length / scale,
+            "W_dec": own.decoder / length[:, None],
             "b_dec": own.decoder_bias / scale,
             "threshold": threshold.to(self.device) / scale,
         }

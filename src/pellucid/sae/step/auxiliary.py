@@ -6,8 +6,8 @@ from torch import Tensor
 
 from pellucid.sae.codes import Codes
 from pellucid.sae.config import Config
-from pellucid.sae.step.gradients import Gradients, Slopes, Weights, gradients_of
-from pellucid.sae.step.selection import CHUNK_TOKENS
+from pellucid.sae.step.gradients import Gradients, Prefixed, Weights, gradients_of
+from pellucid.sae.step.selection import Encoder
 from pellucid.sae.step.sparse import bags, square
 
 
@@ -15,8 +15,8 @@ def add_auxiliary(
     gradients: Gradients,
     config: Config,
     weights: Weights,
+    encoder: Encoder,
     dead: Int[Tensor, " dead"],
-    x: Float[Tensor, "token dim"],
     residual: Float[Tensor, "token dim"],
 ) -> float:
     """The loss of dead latents as they reconstruct the residual, times its weight; its gradients are added.
@@ -24,7 +24,7 @@ def add_auxiliary(
     Of each token the ``aux_k`` dead latents of the largest pre-activation decode, without the bias. The residual is
     a constant. Cost: a product with the dead rows of the encoder alone. Returns 0 where the residual has no variance.
     """
-    tokens = len(x)
+    tokens = len(residual)
     scale = config.aux_weight
     if config.aux_scale == "dead-share":
         scale *= min(len(dead) / config.aux_k, 1.0) * config.unit
@@ -35,28 +35,29 @@ def add_auxiliary(
             return 0.0
         scale /= variance
     own = Weights(weights.encoder[dead], weights.encoder_bias[dead], weights.decoder[dead], weights.decoder_bias)
-    codes = _dead_codes(config, own, x)
+    lengths = None if encoder.lengths is None else encoder.lengths[dead]
+    part = Encoder(encoder.x, own.encoder, own.encoder_bias, False, lengths)
+    codes = part.activations(_dead_codes(config, part))
     errors = bags(codes.latents, codes.offsets, own.decoder, codes.values) - residual
     loss = scale / tokens * square(errors)
     errors *= 2 * scale / tokens
-    found = gradients_of(codes, codes.tokens, errors, Slopes.of(codes, codes.offsets, errors, own), x)
-    for whole, part in zip(gradients[:3], found[:3], strict=True):
-        whole.index_add_(0, dead, part)
+    found = gradients_of(codes, Prefixed.of(codes, (len(dead),)), errors, own, encoder.x)
+    for whole, one in zip(gradients[:3], found[:3], strict=True):
+        whole.index_add_(0, dead, one)
     gradients.along.index_add_(0, dead, found.along)
     return loss
 
 
-def _dead_codes(config: Config, own: Weights, x: Float[Tensor, "token dim"]) -> Codes:
+def _dead_codes(config: Config, encoder: Encoder) -> Codes:
     """Latents are numbered among the dead."""
-    wanted = min(config.aux_k, len(own.encoder))
+    width = len(encoder.weight)
     found = []
-    for start in range(0, len(x), CHUNK_TOKENS):
-        a = torch.addmm(own.encoder_bias, x[start : start + CHUNK_TOKENS], own.encoder.t())
-        top = a.topk(wanted, sorted=False)
+    for start, a in encoder.chunks():
+        top = a.topk(min(config.aux_k, width), sorted=False)
         latents, order = top.indices.sort(1)
         values = top.values.gather(1, order)
         kept = values > 0 if config.aux_relu else torch.ones_like(values, dtype=torch.bool)
         tokens, places = kept.nonzero(as_tuple=True)
         found.append((tokens + start, latents[tokens, places], values[tokens, places]))
     tokens, latents, values = (torch.cat(each) for each in zip(*found, strict=True))
-    return Codes(tokens, latents, values, len(x), len(own.encoder))
+    return Codes(tokens, latents, values, len(encoder.x), width)

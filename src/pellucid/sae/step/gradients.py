@@ -14,9 +14,12 @@ from pellucid.sae.codes import Codes, starts
 from pellucid.sae.config import Config
 from pellucid.sae.step.sparse import bags, products, square
 
+MOST_PARTS = 8
+"""Parts that a batch is at most taken in, since each writes whole gradients."""
+
 
 class Weights(NamedTuple):
-    """An autoencoder's weights as a step takes them."""
+    """An autoencoder's weights."""
 
     encoder: Float[Tensor, "latent dim"]
     encoder_bias: Float[Tensor, " latent"]
@@ -33,6 +36,12 @@ class Gradients(NamedTuple):
     decoder_bias: Float[Tensor, " dim"]
     along: Float[Tensor, " latent"]
     """That by the decoder times its row: the sum of value * d value, which needs no pass over the matrix."""
+
+    def add(self, other: "Gradients") -> "Gradients":
+        """The sum with other gradients, written over these."""
+        for mine, theirs in zip(self, other, strict=True):
+            mine.add_(theirs)
+        return self
 
 
 class Prefixed(NamedTuple):
@@ -51,99 +60,103 @@ class Prefixed(NamedTuple):
             return cls(1, codes.tokens, codes.offsets)
         edges = torch.tensor(prefixes, device=codes.latents.device)
         keys = codes.tokens * len(prefixes) + torch.searchsorted(edges, codes.latents, right=True)
-        return cls(len(prefixes), keys, starts(keys, codes.count * len(prefixes)))
+        return cls(len(prefixes), keys, starts(keys, codes.token_count * len(prefixes)))
 
 
 class Pass(NamedTuple):
-    """A batch's loss and what follows from it."""
+    """What some tokens give."""
 
+    gradients: Gradients
     loss: float
     """The weighted reconstruction loss."""
-    residual_square: float
+    missed: float
     """Sum of the squared error of the whole reconstruction."""
-    slopes: Float[Tensor, "bag dim"]
-    """S, one row for each bag."""
-    residual: Float[Tensor, "token dim"] | None
-    """x - xhat of the whole reconstruction, where it is asked for."""
-    bias_slope: Float[Tensor, " dim"]
-    """Gradient by the decoder's bias as far as it decodes."""
 
 
-def reconstruct(
+def learn(
     config: Config,
     codes: Codes,
-    placed: Prefixed,
     weights: Weights,
+    x: Float[Tensor, "token dim"],
     centred: Float[Tensor, "token dim"],
-    *,
-    residual: bool,
+    residual: Float[Tensor, "token dim"] | None,
 ) -> Pass:
-    """Decode every prefix, compare, and go back to S; ``centred`` is x less the decoder's bias."""
+    """Loss and gradients of a batch.
+
+    Taken some tokens at a time, so that S never needs more than a quarter of a matrix of tokens by latents.
+
+    Args:
+        config: weights of the prefixes, and the reduction.
+        codes: the active latents.
+        weights: of the autoencoder.
+        x: what the encoder read.
+        centred: the activations less the decoder's bias.
+        residual: where to write x - xhat of the whole reconstruction, if anywhere.
+    """
     tokens, dim = centred.shape
+    size = max(tokens * config.width // (4 * dim * len(config.prefixes)), -(-tokens // MOST_PARTS), 1)
+    whole = None
+    for start in range(0, tokens, size):
+        part = slice(start, start + size)
+        left = None if residual is None else residual[part]
+        found = _learn_part(config, codes.part(start, start + size), weights, x[part], centred[part], left, tokens)
+        if whole is None:
+            whole = found
+        else:
+            whole = Pass(whole.gradients.add(found.gradients), whole.loss + found.loss, whole.missed + found.missed)
+    assert whole is not None
+    return whole
+
+
+def _learn_part(
+    config: Config, codes: Codes, weights: Weights, x: Tensor, centred: Tensor, residual: Tensor | None, tokens: int
+) -> Pass:
+    """Decode every prefix, compare, and go back; ``tokens`` are those of the whole batch."""
     unit = config.unit / tokens
+    placed = Prefixed.of(codes, config.prefixes)
     slopes = bags(codes.latents, placed.starts, weights.decoder, codes.values)
-    errors = slopes.view(tokens, placed.groups, dim)
+    errors = slopes.view(len(centred), placed.groups, -1)
     # In place throughout: this is the largest tensor of a step.
     for group in range(1, placed.groups):
         errors[:, group] += errors[:, group - 1]
     errors -= centred[:, None]
     squares = [square(errors[:, group]) for group in range(placed.groups)]
-    loss = unit * sum(weight * square for weight, square in zip(config.prefix_weights, squares, strict=True))
-    left = -errors[:, -1] if residual else None
+    loss = unit * sum(weight * each for weight, each in zip(config.prefix_weights, squares, strict=True))
+    if residual is not None:
+        torch.neg(errors[:, -1], out=residual)
     for group, weight in enumerate(config.prefix_weights):
         errors[:, group] *= 2 * unit * weight
     for group in reversed(range(placed.groups - 1)):
         errors[:, group] += errors[:, group + 1]
-    bias_slope = errors[:, 0].sum(0)
+    gradients = gradients_of(codes, placed, slopes, weights, x)
+    gradients.decoder_bias.add_(errors[:, 0].sum(0))
     if config.bias_weight:
         loss += unit * config.bias_weight * square(centred)
-        bias_slope -= 2 * unit * config.bias_weight * centred.sum(0)
-    return Pass(loss, squares[-1], slopes, left, bias_slope)
-
-
-class Slopes(NamedTuple):
-    """Events sorted by latent with the gradient by their values: what the gradients by the weights are summed from."""
-
-    order: Int[Tensor, " event"]
-    """From the order by latent to that by token."""
-    starts: Int[Tensor, " latent"]
-    """Where each latent's events begin in it."""
-    values: Float[Tensor, " event"]
-    """Gradient by each value, in the order by latent."""
-
-    @classmethod
-    def of(
-        cls, codes: Codes, rows: Int[Tensor, " bag"], slopes: Float[Tensor, "bag dim"], weights: Weights
-    ) -> "Slopes":
-        """The gradient by each activation; ``rows`` are the starts of the rows of ``slopes``."""
-        order = torch.argsort(codes.latents, stable=True)
-        by_value = products(slopes, weights.decoder, rows, codes.latents)
-        return cls(order, starts(codes.latents[order], codes.width), by_value[order])
+        gradients.decoder_bias.sub_(2 * unit * config.bias_weight * centred.sum(0))
+    return Pass(gradients, loss, squares[-1])
 
 
 def gradients_of(
-    codes: Codes,
-    rows: Int[Tensor, " event"],
-    slopes: Float[Tensor, "bag dim"],
-    found: Slopes,
-    x: Float[Tensor, "token dim"],
+    codes: Codes, placed: Prefixed, slopes: Float[Tensor, "bag dim"], weights: Weights, x: Float[Tensor, "token dim"]
 ) -> Gradients:
     """Gradients by encoder and decoder; that by the decoder's bias is left at 0.
 
     Args:
         codes: the events.
-        rows: for each event its row of ``slopes``.
+        placed: in which row of ``slopes`` each is.
         slopes: gradient by the reconstruction.
-        found: gradient by the activations.
+        weights: of the autoencoder.
         x: what the encoder read.
     """
-    order = found.order
+    order = torch.argsort(codes.latents, stable=True)
     latents, values = codes.latents[order], codes.values[order]
+    first = starts(latents, codes.width)
+    by_value = products(slopes, weights.decoder, placed.starts, codes.latents)[order]
     none = torch.zeros(codes.width, dtype=x.dtype, device=x.device)
     return Gradients(
-        encoder=bags(codes.tokens[order], found.starts, x, found.values),
-        encoder_bias=none.index_add(0, latents, found.values),
-        decoder=bags(rows[order], found.starts, slopes, values),
+        encoder=bags(codes.tokens[order], first, x, by_value),
+        encoder_bias=none.index_add(0, latents, by_value),
+        decoder=bags(placed.bags[order], first, slopes, values),
         decoder_bias=x.new_zeros(x.shape[1]),
-        along=none.index_add(0, latents, values * found.values),
+        along=none.index_add(0, latents, values * by_value),
     )

@@ -22,7 +22,10 @@ _SAMPLE = 1 << 18
 
 
 class Encoder(NamedTuple):
-    """What gives the pre-activations: x W^T + b."""
+    """What gives the pre-activations, x W^T + b, by which latents are chosen.
+
+    With a free decoder they count times the length of the decoder's row, as if that had length 1.
+    """
 
     x: Float[Tensor, "token dim"]
     """Tokens, less the decoder's bias where that is taken off."""
@@ -32,6 +35,8 @@ class Encoder(NamedTuple):
     """Its bias."""
     coarse: bool
     """Whether the products that find candidates are made in bfloat16."""
+    lengths: Float[Tensor, " latent"] | None = None
+    """Lengths of the decoder's rows, where they count."""
 
     def chunks(self) -> Iterator[tuple[int, Float[Tensor, "chunk latent"]]]:
         """The first token of each chunk, and its pre-activations in a buffer that the next chunk writes over."""
@@ -40,13 +45,19 @@ class Encoder(NamedTuple):
         made = weight.new_empty(size, len(weight))
         held = self.bias.new_empty(size, len(weight)) if self.coarse else made
         for start in range(0, len(x), size):
-            part = x[start : start + size]
-            torch.mm(part, weight.t(), out=made[: len(part)])
-            yield start, torch.add(made[: len(part)], self.bias, out=held[: len(part)])
+            part, rows = x[start : start + size], slice(min(size, len(x) - start))
+            torch.mm(part, weight.t(), out=made[rows])
+            a = torch.add(made[rows], self.bias, out=held[rows])
+            yield start, a if self.lengths is None else a.mul_(self.lengths)
 
     def scored(self, tokens: Int[Tensor, " event"], latents: Int[Tensor, " event"]) -> Float[Tensor, " event"]:
         """Pre-activations of some events in full precision."""
-        return products(self.x, self.weight, starts(tokens, len(self.x)), latents) + self.bias[latents]
+        a = products(self.x, self.weight, starts(tokens, len(self.x)), latents) + self.bias[latents]
+        return a if self.lengths is None else a * self.lengths[latents]
+
+    def activations(self, codes: Codes) -> Codes:
+        """What was chosen, with activations that the decoder's rows are multiplied by as they are."""
+        return codes if self.lengths is None else codes._replace(values=codes.values / self.lengths[codes.latents])
 
 
 def largest_of_each(encoder: Encoder, k: int) -> Codes:
