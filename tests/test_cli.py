@@ -159,7 +159,7 @@ def test_what_completion_offers_is_what_there_is():
     assert set(options.method_names()) == built_in
     assert set(options.COMPOSITES) == set(pellucid.composites())
     assert set(options.MODELS) == set(NAMES)
-    assert set(options.FEATURES) == {*TEXT_KINDS, *IMAGE_KINDS, "column"}
+    assert set(options.FEATURES) == {*TEXT_KINDS, *IMAGE_KINDS, "column", "latents"}
     assert set(options.DTYPES) == set(DTYPES)
 
 

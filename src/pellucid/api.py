@@ -9,9 +9,11 @@ import numpy as np
 from pellucid.errors import InputError, NumericalError
 from pellucid.evidence import Level, account_of, gather
 from pellucid.explanation import Explanation
+from pellucid.facts import Facts
 from pellucid.games import MOST_PLAYERS, Question, ask, require_model
 from pellucid.memory import PeakMemory
 from pellucid.methods import AbstractMethod, make_method
+from pellucid.methods.latents_asking import put
 from pellucid.models import Meter, Model
 from pellucid.progress import hidden, progress
 from pellucid.records import Cost
@@ -26,16 +28,19 @@ class Asked(NamedTuple):
 
     question: Question
     """What methods look at."""
+    model: Model
+    """The model as it was given."""
     before: Meter
     """What the model had spent before."""
     begun: float
     """When it was asked, by the performance counter."""
 
     @classmethod
-    def of(cls, model: Model, raw: Any, **options: Any) -> "Asked":
-        """Put a question to a model. Arguments as in ``games.ask``."""
+    def of(cls, model: Model, raw: Any, *, facts: Facts | None = None, **options: Any) -> "Asked":
+        """Put a question to a model. Arguments as in ``games.ask``; for a method's ``facts`` also of latents."""
         begun, before = time.perf_counter(), model.meter.snapshot()
-        return cls(ask(model, raw, **options), before, begun)
+        question = ask(model, raw, **options) if facts is None else put(model, raw, facts, **options)
+        return cls(question, model, before, begun)
 
     def answer(self, method: AbstractMethod, checks: str, memory: PeakMemory) -> Explanation:
         """Run a method, attach the evidence. Raises NumericalError where its scores are not finite."""
@@ -54,7 +59,7 @@ class Asked(NamedTuple):
             full_values=attribution.full_values.astype(np.float32),
             standard_error=None if error is None else error.astype(np.float32),
             features=question.features,
-            **question.model.drawing(question.inputs),
+            **question.drawing(attribution.places),
             ladder=question.ladder,
             output_names=question.target.output_names,
             target=question.target.target,
@@ -71,7 +76,7 @@ class Asked(NamedTuple):
             seed=question.seed,
             checks=evidence,
             cost=self.cost(memory),
-            fingerprint=question.model.fingerprint(),
+            fingerprint=self.model.fingerprint(),
         )
 
     def cost(self, memory: PeakMemory) -> Cost:
@@ -99,6 +104,8 @@ def explain(
     features: str | None = None,
     baseline: str | None = None,
     background: Sequence[Any] = (),
+    sae: Any = None,
+    site: str | None = None,
     checks: str = "free",
     seed: int = 0,
     **settings: Any,
@@ -112,14 +119,16 @@ def explain(
         method: a name that ``methods()`` lists, or a method made by hand.
         target: what to explain; None: the margin of the predicted class, or each token of the generated answer.
         features: of a text token, token+template, word, sentence or field; of a picture pixel, patch (patch:16) or
-            superpixel (superpixel:50); of a table row column. None: field where the prompt has fields, else word, patch
-            and column.
+            superpixel (superpixel:50); of a table row column; of any of the network's latents (latents:50, the largest
+            by themselves). None: field where the prompt has fields, else word, patch and column.
         baseline: what stands in for an absent feature. For a method that perturbs a text: neutral, delete, mask, pad or
             background; a picture: mean, blur, black, noisy-linear or marginal; a row: mean, median or marginal. For one
             that interpolates: mask, pad, eos, unk, zero or mean; mean, blur or black; mean, median or zero. None: see
             the result's ``baseline``.
         background: other inputs, for the baselines ``background`` and ``marginal`` and for expected gradients: the
             field values of other cases, other pictures, other rows.
+        sae: the sparse autoencoder of the latents: its folder, or what ``pellucid.sae.SAE.load`` gives.
+        site: where it reads, such as ``model.layers.15``; None: where it was trained.
         checks: the evidence to attach: none, free (no forward pass beyond the method's own) or full.
         seed: seed of everything that samples.
         settings: settings of the method.
@@ -134,13 +143,14 @@ def explain(
     require_model(model)
     chosen, imputer = method_and_imputer(method, baseline, settings)
     facts, shared = chosen.facts, {"target": target, "features": features, "background": background, "seed": seed}
+    shared |= {"sae": sae, "site": site}
     if model.modality not in facts.modalities:
         raise InputError(
             f"{facts.name} explains {', '.join(facts.modalities)}, and {model.name} reads {model.modality}."
         )
     most = MOST_PLAYERS if facts.family == "perturbation" else MOST_FEATURES
     with PeakMemory() as memory:
-        asked = Asked.of(model, raw, imputer=imputer, most_features=most, **shared)
+        asked = Asked.of(model, raw, facts=facts, imputer=imputer, most_features=most, **shared)
         return asked.answer(chosen, checks, memory)
 
 

@@ -190,7 +190,7 @@ def noise_floor(question: Question) -> float:
     if torch.finfo(model.dtype).bits >= 32:
         return 0.0
     step = torch.finfo(model.dtype).eps
-    embedded = model.embedded(question.inputs, question.target, 0)
+    embedded = question.embedded(0)
     generator = torch.Generator().manual_seed(question.seed)
     with torch.no_grad():
         logits = [float(each.logit.abs().max()) for each in model.alternatives([row], question.target)]
@@ -219,8 +219,10 @@ def _full(
     method: AbstractMethod, question: Question, attribution: Attribution, run: Callable[[Question], Attribution]
 ) -> list[Check]:
     ranks = attribution.values.sum(0)
+    game = question.deleting()
+    deletable = ranks[: game.players]
     items = [
-        _beats_random(name, removal(question.game, ranks, RANDOM_ORDERS, question.seed, insert=name == "insertion"))
+        _beats_random(name, removal(game, deletable, RANDOM_ORDERS, question.seed, insert=name == "insertion"))
         for name in ("deletion", "insertion")
     ]
     if len(ranks) < 3:

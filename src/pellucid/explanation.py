@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_tensors
 from pellucid.account import Entry
 from pellucid.errors import InputError, MissingPackageError, RecordError, UnknownNameError
 from pellucid.files import write_atomically
-from pellucid.records import Checks, Cost, Feature, Fingerprint, Record, owner
+from pellucid.records import Checks, Cost, Dictionary, Feature, Fingerprint, Record, owner
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ SCHEMA_VERSION = 1
 DOCUMENT = "explanation.json"
 TENSORS = "tensors.safetensors"
 TENSOR_NAMES = ("values", "base_values", "full_values", "standard_error", "layer_values", "expert_values")
+EVENT_NAMES = ("event_places", "activations", "event_values")
 LayerValues = Float[np.ndarray, "target layer feature"]
 ExpertValues = Float[np.ndarray, "target layer feature expert"]
 
@@ -67,6 +68,16 @@ class Explanation(Record):
     """Relevance of what each expert gave at each feature, float32; None without a mixture of experts."""
     expert_layer_names: tuple[str, ...] = ()
     """A name for each layer of experts, from the input up."""
+    event_places: Annotated[SkipJsonSchema[Int32[np.ndarray, "event 2"] | None], Field(exclude=True)] = None
+    """Of latents: feature and place of each activation, as indices into ``features`` and ``pieces``."""
+    activations: Annotated[SkipJsonSchema[Float[np.ndarray, " event"] | None], Field(exclude=True)] = None
+    """How active the feature is there, float32; of what no latent explains the length of its vector."""
+    event_values: Annotated[SkipJsonSchema[Float[np.ndarray, "target event"] | None], Field(exclude=True)] = None
+    """What of the feature's value comes from there, float32; None where the method tells no places apart."""
+    pieces: tuple[str, ...] = ()
+    """Of latents: the text at each place of the site, or its number; answers that are explained stand behind."""
+    dictionary: Dictionary | None = None
+    """The autoencoder whose latents are the features; None for other features."""
     features: tuple[Feature, ...]
     """The features, in the order of ``values``."""
     ladder: dict[str, tuple[Feature, ...]] = Field({})
@@ -119,7 +130,19 @@ class Explanation(Record):
                 raise ValueError("a picture comes with the regions of its features, of the same height and width")
             if not 0 <= self.regions.min() <= self.regions.max() < features:
                 raise ValueError(f"the picture's regions name features outside the {features} that there are")
+        self._check_events()
         return self
+
+    def _check_events(self) -> None:
+        places, activations, values = self.event_places, self.activations, self.event_values
+        if places is None or activations is None:
+            if not places is activations is values is None:
+                raise ValueError("events of latents come with both their places and their activations")
+            return
+        if len(places) != len(activations) or (values is not None and values.shape[1] != len(places)):
+            raise ValueError(f"{len(places)} places of events do not go with {len(activations)} activations")
+        if len(places) and not (places.min() >= 0 and (places.max(0) < (len(self.features), len(self.pieces))).all()):
+            raise ValueError("an event names a feature, or a place, that there is not")
 
     @property
     def feature_names(self) -> list[str]:
@@ -187,7 +210,19 @@ class Explanation(Record):
                 "picture": self.picture if whole else None,
                 "regions": self.regions if whole else None,
             }
+            | self._events_of(places)
         )
+
+    def _events_of(self, kept: Sequence[int]) -> dict[str, np.ndarray | None]:
+        """The events of some features, which have new indices."""
+        if self.event_places is None or self.activations is None:
+            return {}
+        index = np.full(len(self.features), -1, np.int32)
+        index[list(kept)] = np.arange(len(kept), dtype=np.int32)
+        own = index[self.event_places[:, 0]] >= 0
+        places = np.stack([index[self.event_places[own, 0]], self.event_places[own, 1]], 1)
+        values = None if self.event_values is None else self.event_values[:, own]
+        return {"event_places": places, "activations": self.activations[own], "event_values": values}
 
     # Other libraries' forms
 
@@ -234,7 +269,7 @@ class Explanation(Record):
     def to_json(self) -> dict[str, Any]:
         """The whole explanation, numbers included, as plain JSON values; NaN becomes None."""
         document = self.model_dump(mode="json")
-        for name, tensor in self._tensors().items():
+        for name, tensor in (self._tensors() | self._events()).items():
             document[name] = _finite(tensor.tolist())
         return document | {"feature_names": self.feature_names, "reliable": self.reliable}
 
@@ -244,7 +279,7 @@ class Explanation(Record):
         """Write ``explanation.json`` and ``tensors.safetensors`` into the folder ``path``, or into one ``.zip``."""
         path = Path(path)
         document = json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=1, allow_nan=False).encode()
-        tensors = save_tensors(self._tensors() | self._drawing())
+        tensors = save_tensors(self._tensors() | self._drawing() | self._events())
         if path.suffix == ".zip":
             buffer = BytesIO()
             with ZipFile(buffer, "w") as archive:
@@ -286,6 +321,10 @@ class Explanation(Record):
     def _drawing(self) -> dict[str, np.ndarray]:
         drawing = {"picture": self.picture, "regions": self.regions}
         return {name: np.ascontiguousarray(array) for name, array in drawing.items() if array is not None}
+
+    def _events(self) -> dict[str, np.ndarray]:
+        events = {name: getattr(self, name) for name in EVENT_NAMES}
+        return {name: np.ascontiguousarray(array) for name, array in events.items() if array is not None}
 
     # Views
 

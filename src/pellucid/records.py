@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from pellucid.errors import UnknownNameError
 
-FeatureKind = Literal["token", "word", "sentence", "field", "column", "pixel", "patch", "superpixel", "rest"]
+FeatureKind = Literal["token", "word", "sentence", "field", "column", "pixel", "patch", "superpixel", "latent", "rest"]
 
 
 class Record(BaseModel):
@@ -83,6 +83,23 @@ class Checks(Record):
             if item.name == name:
                 return item
         raise UnknownNameError("check", name, [item.name for item in self.items])
+
+
+class Dictionary(Record):
+    """The sparse autoencoder whose latents are the features."""
+
+    name: str
+    """Its folder; ``(in memory)`` where it was handed over as an object."""
+    digest: str
+    """SHA-256 over its configuration and weights."""
+    site: str
+    """Where in the network it reads."""
+    width: int
+    """Latents that it has."""
+    active: int
+    """How many of them are active on this input."""
+    error_share: float
+    """||x - xhat||^2 / ||x||^2 over the places of this input: what the latents leave unexplained there."""
 
 
 class Cost(Record):

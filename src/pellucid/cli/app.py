@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pellucid._version import __version__
-from pellucid.cli import audit, composites, explain, learn, methods, metrics, models, trace
+from pellucid.cli import audit, composites, explain, learn, methods, metrics, models, sae, trace
 from pellucid.cli.failures import DEBUG, QUIET, Shell
 from pellucid.cli.output import line
 
@@ -29,6 +29,7 @@ app.command("metrics")(metrics.metrics)
 app.command("models")(models.models)
 app.add_typer(audit.app, name="audit")
 app.add_typer(learn.app, name="learn")
+app.add_typer(sae.app, name="sae")
 
 
 def _version(wanted: bool) -> bool:

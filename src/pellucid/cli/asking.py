@@ -10,7 +10,7 @@ from pellucid.errors import InputError
 
 if TYPE_CHECKING:
     from pellucid.models import LoadedModel, Preprocessing, Prompt
-    from pellucid.targets import AbstractTarget, Pixel, Region
+    from pellucid.targets import AbstractTarget, Latent, Pixel, Region
 
 STANDARD_INPUT = "-"
 
@@ -188,12 +188,13 @@ def target(
     label: str | None,
     region: str | None = None,
     pixel: str | None = None,
+    latent: str | None = None,
 ) -> "AbstractTarget | None":
     """The one target that was named; None stands for the model's default. Raises InputError where several were."""
     from pellucid.targets import Answer, Choice, Contrast, Margin, Tokens
 
     options = {"--target": answer, "--tokens": tokens, "--choices": choices, "--contrast": contrast, "--label": label}
-    options |= {"--region": region, "--pixel": pixel}
+    options |= {"--region": region, "--pixel": pixel, "--latent": latent}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"one target is explained at a time, and {' and '.join(given)} were given.")
@@ -209,6 +210,8 @@ def target(
         return region_of(region)
     if pixel is not None:
         return pixel_of(pixel)
+    if latent is not None:
+        return latent_of(latent)
     return None if label is None else Margin(label=label)
 
 
@@ -231,6 +234,16 @@ def pixel_of(given: str) -> "Pixel":
     if len(place) != 2 or not name or not all(part.isdecimal() for part in place):
         raise InputError(f"--pixel takes CLASS,Y,X with whole numbers from 0 on, and {given!r} is not of that form.")
     return Pixel(_class(name), *map(int, place))
+
+
+def latent_of(given: str) -> "Latent":
+    """``INDEX`` or ``INDEX@PLACE`` as a target. Raises InputError on another form."""
+    from pellucid.targets import Latent
+
+    index, at, place = (part.strip() for part in given.partition("@"))
+    if not index.isdecimal() or (at and not place.isdecimal()):
+        raise InputError(f"--latent takes INDEX or INDEX@PLACE, whole numbers from 0 on, and {given!r} is neither.")
+    return Latent(int(index), int(place) if at else None)
 
 
 def _class(name: str) -> int | str:

@@ -1,7 +1,7 @@
 """``pellucid explain``: one input of one model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pellucid.cli import asking, options, output
 
@@ -34,6 +34,9 @@ def explain(
     label: options.Label = None,
     region: options.Region = None,
     pixel: options.Pixel = None,
+    latent: options.LatentIndex = None,
+    sae: options.Autoencoder = None,
+    site: options.Site = None,
     checks: options.ChecksLevel = "free",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -46,18 +49,19 @@ def explain(
     """Say which parts of one input drove the model's output.
 
     Example: pellucid explain --text "Name the capital of France." --target Paris --method occlusion
+
+    Its latents: pellucid explain --text "..." --method attnlrp --features latents --sae DIR --site model.layers.15
     """
     from pellucid.api import explain as ask
     from pellucid.api import method_and_imputer
 
     require_room(html, save)
-    wanted = asking.target(target, tokens, choices, contrast, label, region, pixel)
+    wanted = asking.target(target, tokens, choices, contrast, label, region, pixel, latent)
     chosen, imputer = method_and_imputer(method, baseline, asking.settings(settings))
     asked = asking.model(model, labels, preprocessing, device, dtype, system, no_chat)
     raw = asking.raw(asked, text, prompt_file, template, field, absent, image, row, column)
-    explanation = ask(
-        asked, raw, method=chosen, target=wanted, features=features, baseline=imputer, checks=checks, seed=seed
-    )
+    about: dict[str, Any] = {"target": wanted, "features": features, "baseline": imputer, "sae": sae, "site": site}
+    explanation = ask(asked, raw, method=chosen, checks=checks, seed=seed, **about)
     deliver(explanation, as_json=as_json, html=html, save=save, top=top)
 
 

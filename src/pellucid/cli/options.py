@@ -9,7 +9,7 @@ import typer
 # Like the names below they stand here because completion must not wait for torch.
 MODELS = tuple(sorted(path.parent.name for path in (Path(__file__).parent.parent / "models/zoo").glob("*/README.md")))
 """The models that load by name."""
-FEATURES = ("token", "token+template", "word", "sentence", "field", "column", "pixel", "patch", "superpixel")
+FEATURES = ("token", "token+template", "word", "sentence", "field", "column", "pixel", "patch", "superpixel", "latents")
 FILES = (".gguf", ".keras", ".h5")
 """The endings of files that a model is read from."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -112,7 +112,8 @@ MaybeSeed = Annotated[int | None, _SEED]
 Features = Annotated[
     str | None,
     typer.Option(
-        help="token, token+template, word, sentence or field; patch:SIDE, superpixel:COUNT or pixel; column.",
+        help="token, token+template, word, sentence or field; patch:SIDE, superpixel:COUNT or pixel; column; "
+        "with --sae also latents, or latents:50 for the 50 largest by themselves.",
         autocompletion=_features,
         show_default="field, else word; patch; column",
     ),
@@ -142,6 +143,7 @@ Ledger = Annotated[Path, typer.Argument(metavar="DIR", help="The audit's folder.
 _INPUT = "What is explained"
 _TARGET = "Which output"
 _RESULT = "What becomes of the result"
+_INSIDE = "Inside the network"
 
 Text = Annotated[str | None, typer.Option(help="The text; - reads standard input.", rich_help_panel=_INPUT)]
 PromptFile = Annotated[
@@ -221,6 +223,33 @@ Region = Annotated[
 Pixel = Annotated[
     str | None,
     typer.Option(metavar="CLASS,Y,X", help="A class at one pixel of such a network's output.", rich_help_panel=_TARGET),
+]
+Autoencoder = Annotated[
+    Path | None,
+    typer.Option(
+        "--sae",
+        metavar="FOLDER",
+        help="The autoencoder of --features latents, or of --latent.",
+        rich_help_panel=_INSIDE,
+    ),
+]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE[:input]",
+        help="Where it reads.",
+        rich_help_panel=_INSIDE,
+        show_default="where it was trained",
+    ),
+]
+LatentIndex = Annotated[
+    str | None,
+    typer.Option(
+        "--latent",
+        metavar="INDEX[@PLACE]",
+        help="Activation of this latent, the largest one or that at a place of the sequence.",
+        rich_help_panel=_TARGET,
+    ),
 ]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML page.", rich_help_panel=_RESULT)]
 Save = Annotated[

@@ -21,15 +21,15 @@ class Path:
 
     def __init__(self, question: Question, baseline: str | None) -> None:
         model = question.model
-        owner = model.owners(question.inputs, question.features)
+        owner = question.owners
         offset = int((owner >= 0).int().argmax())
         # A decoder's first token has nothing before it to cache, and an encoder looks both ways.
-        self.function = model.embedded(question.inputs, question.target, offset)
+        self.function = question.embedded(offset)
         self.meter, self.modality, self.name = model.meter, model.modality, model.name
         self.owner = owner[self.function.offset :].to(model.device)
         self.players = len(question.features)
         self.input = self.function.embeddings
-        chosen = model.baseline(baseline or model.preferred_baseline(), question.inputs)
+        chosen = question.stand_in(baseline)
         self.described = chosen.described
         # A baseline is one vector for all positions, or one for each of the whole input.
         filler = chosen.embedding if chosen.embedding.ndim == 1 else chosen.embedding[self.function.offset :]
@@ -68,8 +68,13 @@ class Path:
         """``count`` points in groups that fit the device's budget, at least one point in each."""
         budget = CHUNK_POSITIONS["image" if self.modality in ("image", "tabular") else "text"]
         kind = self.input.device.type
-        size = max(1, budget.get(kind, budget["cuda"]) // max(1, len(self.input)))
+        positions = self.input.shape[1] if self.function.by_place else len(self.input)
+        size = max(1, budget.get(kind, budget["cuda"]) // max(1, positions))
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def by_place(self, products: Float[Tensor, "target seq dim"]) -> Float[np.ndarray, "target player place"] | None:
+        """The scores of each feature at each place, where the embeddings are such; else None."""
+        return products.double().cpu().numpy() if self.function.by_place else None
 
     def to_features(self, scores: Float[Tensor, "target seq"]) -> Float[np.ndarray, "target player"]:
         """Scores of positions summed over the positions of each feature."""

@@ -4,8 +4,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from pellucid.errors import InputError
+from pellucid.games.game import AbstractGame
 from pellucid.games.input_game import AbstractInputGame
 from pellucid.games.tensor import TensorGame
 from pellucid.games.tensor_imputers import make_tensor_imputer
@@ -20,6 +24,7 @@ from pellucid.models import (
     BoundTarget,
     Model,
 )
+from pellucid.models.base import AbstractEmbedded, Baseline
 from pellucid.models.vision_language import VisionLanguage
 from pellucid.records import Feature
 from pellucid.targets import AbstractTarget
@@ -53,6 +58,34 @@ class Question(NamedTuple):
     def unit(self) -> str:
         """What one player is: token, word, field, column, pixel, patch."""
         return self.features[0].kind
+
+    def drawing(self, places: Float[np.ndarray, "target player place"] | None = None) -> dict[str, Any]:
+        """What it takes to show the input beside its scores, as fields of an ``Explanation``.
+
+        ``places``: the score of each feature at each place, where a method tells them apart.
+        """
+        return dict(self.model.drawing(self.inputs))
+
+    @property
+    def owners(self) -> Int[Tensor, " seq"]:
+        """For each position of ``embedded`` from the first of the input on, the index of its feature, or -1."""
+        return self.model.owners(self.inputs, self.features)
+
+    def embedded(self, offset: int) -> AbstractEmbedded:
+        """The input as a function of the embeddings from position ``offset`` on."""
+        return self.model.embedded(self.inputs, self.target, offset)
+
+    def stand_in(self, name: str | None) -> Baseline:
+        """The embedding that stands for an absent position; None: the one that the model prefers."""
+        return self.model.baseline(name or self.model.preferred_baseline(), self.inputs)
+
+    def stand_ins(self, count: int, generator: torch.Generator) -> Baseline:
+        """``count`` whole baselines, drawn from the background. Raises InputError without one."""
+        return self.model.background_draws(self.inputs, count, generator, self.background)
+
+    def deleting(self) -> AbstractGame:
+        """The game of a deletion curve, of the first features: others, if there are such, always stay."""
+        return self.game
 
     def imputed(self, imputer: str) -> "Question":
         """The same question with another imputer. Raises InputError where that does not fit the features."""

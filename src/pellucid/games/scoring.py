@@ -38,7 +38,8 @@ def scorer_for(model: AbstractTextModel, target: BoundTarget) -> Scorer:
     budget = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
     if isinstance(model, CausalLM):
         # Recurrent layers would also see the padding of a batch, so their rows go through one by one.
-        return PrefixScorer(model, target) if model.reuses_prefix else BatchScorer(model, target, budget=0)
+        budget = budget if model.hides_padding else 0
+        return PrefixScorer(model, target) if model.reuses_prefix else BatchScorer(model, target, budget)
     return BatchScorer(model, target, budget)
 
 

@@ -30,6 +30,8 @@ class Attribution(NamedTuple):
     """What stood in for an absent feature, where the method itself decided that and not the game."""
     checks: tuple[Check, ...] = ()
     """Evidence that only the method itself can give, such as the convergence of an integral."""
+    places: Float[np.ndarray, "target player place"] | None = None
+    """The score of each feature at each place where it stands; None where a feature stands in one place alone."""
     layers: Float[np.ndarray, "target layer player"] | None = None
     """The score of each feature at each layer, the first one first; None where the method looks at no layers."""
     layer_names: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ class ExpectedGradients(AbstractMethod):
         shares = (
             torch.randperm(self.samples, generator=generator) + torch.rand(self.samples, generator=generator)
         ) / self.samples
-        others = question.model.background_draws(question.inputs, self.samples, generator, question.background)
+        others = question.stand_ins(self.samples, generator)
         owned = (path.owner >= 0)[:, None]
         found, bases = [], []
         with progress("Expecting gradients", self.samples) as advance:

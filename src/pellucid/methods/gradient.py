@@ -2,8 +2,6 @@
 
 from typing import ClassVar, final
 
-import torch
-
 from pellucid.facts import Facts
 from pellucid.games import Question
 from pellucid.games.path import Path
@@ -65,8 +63,12 @@ class InputXGradient(AbstractMethod):
     def attribute(self, question: Question) -> Attribution:
         path = Path(question, self.baseline)
         scores, gradients = path.gradients(path.input[None])
-        values = torch.einsum("tsd,sd->ts", gradients[:, 0].double(), (path.input - path.baseline).double())
+        products = gradients[:, 0].double() * (path.input - path.baseline).double()
         base = path.value(path.baseline[None])[0]
         return Attribution(
-            path.to_features(values), base.cpu().numpy(), scores[0].cpu().numpy(), baseline=path.described
+            path.to_features(products.sum(-1)),
+            base.cpu().numpy(),
+            scores[0].cpu().numpy(),
+            baseline=path.described,
+            places=path.by_place(products),
         )

@@ -65,8 +65,9 @@ class IntegratedGradients(AbstractMethod):
             scores = _integral(path, points, weights, advance)
         base, full = path.value(path.at(torch.tensor([0.0, 1.0])))
         settings = {"steps_used": steps}
+        values, places = _told(path, scores)
         return Attribution(
-            path.to_features(scores), base.cpu().numpy(), full.cpu().numpy(), baseline=path.described, settings=settings
+            values, base.cpu().numpy(), full.cpu().numpy(), baseline=path.described, settings=settings, places=places
         )
 
     def _adaptive(self, path: Path) -> Attribution:
@@ -80,8 +81,10 @@ class IntegratedGradients(AbstractMethod):
             )
         settings = {"steps_used": integral.pieces * POINTS_PER_PIECE}
         base, full = integral.base.cpu().numpy(), integral.full.cpu().numpy()
-        values = path.to_features(integral.scores)
-        return Attribution(values, base, full, baseline=path.described, checks=(integral.check,), settings=settings)
+        values, places = _told(path, integral.scores)
+        return Attribution(
+            values, base, full, baseline=path.described, checks=(integral.check,), settings=settings, places=places
+        )
 
 
 def quadrature(name: Quadrature, steps: int) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
@@ -99,12 +102,28 @@ def quadrature(name: Quadrature, steps: int) -> tuple[Float[np.ndarray, " step"]
 
 def _integral(
     path: Path, points: Float[np.ndarray, " step"], weights: Float[np.ndarray, " step"], advance: Advance
-) -> Float[Tensor, "target seq"]:
-    """Weighted sum of gradients at the points, times the distance from baseline to input."""
+) -> Float[Tensor, "target part"]:
+    """Weighted sum of gradients at the points, times the distance from baseline to input.
+
+    A part is a position, or a position at one place where the embeddings tell places apart.
+    """
     total: Tensor | float = 0.0
     for part in path.chunks(len(points)):
         _, gradients = path.gradients(path.at(torch.from_numpy(points[part])))
         weight = torch.from_numpy(weights[part]).to(gradients)
         total = total + torch.einsum("tbsd,b->tsd", gradients, weight)
         advance(part.stop - part.start)
-    return torch.einsum("tsd,sd->ts", torch.as_tensor(total).double(), (path.input - path.baseline).double())
+    gradients, distance = torch.as_tensor(total).double(), (path.input - path.baseline).double()
+    if path.function.by_place:
+        return (gradients * distance).flatten(1)
+    return torch.einsum("tsd,sd->ts", gradients, distance)
+
+
+def _told(
+    path: Path, scores: Float[Tensor, "target part"]
+) -> tuple[Float[np.ndarray, "target player"], Float[np.ndarray, "target player place"] | None]:
+    """The scores of features, and those at each place where they are told apart."""
+    if not path.function.by_place:
+        return path.to_features(scores), None
+    products = scores.view(len(scores), *path.input.shape)
+    return path.to_features(products.sum(-1)), path.by_place(products)

@@ -23,6 +23,7 @@ from pellucid.models.blocks import block_names
 from pellucid.progress import progress
 from pellucid.records import Check
 from pellucid.relevance import Composite, Tracer, all_composites
+from pellucid.relevance.capture import Slot
 from pellucid.relevance.experts import Router
 from pellucid.relevance.precision import Precision, widened
 from pellucid.relevance.refusals import check_traceable
@@ -33,6 +34,8 @@ NUMBERS_AT_ONCE = {"cpu": 1 << 23, "cuda": 1 << 27}
 """Numbers of the input, or of the output, over all targets that go back through the network at once."""
 LEAST_LEFT = 0.01
 """Share of the relevance at the output below which what arrives at the input, of either sign, explains nothing."""
+WHOLE = 0.01
+"""Largest share of the relevance at a place that its parts together may miss: float error, and stabilisers."""
 DRAWN_ELSEWHERE = ("gradient", "input-x-gradient")
 """Composites that have a method of their own."""
 
@@ -76,7 +79,8 @@ class Relevance(AbstractMethod):
             scores - found.seeded,
             scores,
             baseline="none: relevance is not held against one",
-            checks=_checks(self.composite.facts, found, approximated),
+            checks=_checks(self.composite.facts, found, approximated, run.function.where),
+            places=found.places,
             layers=np.stack(layers, 1) if layers else None,
             layer_names=tuple(run.blocks) if layers else (),
             experts=np.stack(experts, 1) if experts else None,
@@ -90,8 +94,11 @@ class _Found(NamedTuple):
     at_input: Float[Tensor, "target seq"]
     layers: list[Float[Tensor, "target seq"]]
     experts: dict[str, Float[Tensor, "target seq expert"]]
+    places: Float[np.ndarray, "target seq place"] | None
     seeded: Float[np.ndarray, " target"]
     arrived: Float[np.ndarray, " target"]
+    joined: Float[np.ndarray, " target"] | None
+    """What arrived where the parts were joined, before it was divided among them; None where there is no such place."""
 
 
 class _Run:
@@ -104,18 +111,20 @@ class _Run:
         self.composite, self._meter = composite, model.meter
         check_traceable(model.module)
         # From the first position on, so that those before the first feature receive their share and do not pass it on.
-        function = model.embedded(question.inputs, question.target, 0)
-        self.owner = model.owners(question.inputs, question.features).to(model.device)
-        self.leaf = function.embeddings[None].detach().requires_grad_()
+        self.function = question.embedded(0)
+        self.owner = question.owners.to(model.device)
+        self.leaf = self.function.embeddings[None].detach().requires_grad_()
         # Elsewhere a layer's places are not those of the input.
-        self.blocks = block_names(model.module) if model.modality == "text" else []
+        sequential = model.modality == "text" and not self.function.by_place
+        self.blocks = block_names(model.module) if sequential else []
         tracer = Tracer(
             model.module, composite, keep=self.blocks, strict=strict, account=account, folded=True, router=router,
             experts=bool(self.blocks),
         )  # fmt: skip
         with torch.inference_mode(mode=False), torch.enable_grad(), _logits_alone(model.module), tracer:
-            self.scores: Float[Tensor, "row target"] = function(self.leaf)
+            self.scores: Float[Tensor, "row target"] = self.function(self.leaf)
         self.tracer = tracer
+        self._joined = [Slot(each, composite.carrier, folded=True) for each in self.function.joined]
         if not tracer.outputs or not self.scores.requires_grad:
             raise ModelError(
                 f"the output of {model.name} does not depend on the input under composite {composite.name!r}; use "
@@ -151,9 +160,15 @@ class _Run:
             at_input.sum(-1)[:, 0],
             self._layers(len(found[0]), pair),
             self._experts(len(found[0]), pair),
+            at_input[:, 0].double().cpu().numpy() if self.function.by_place else None,
             torch.cat(seeded).cpu().numpy(),
             arrived.cpu().numpy(),
+            self._at_joint(len(found[0]), pair),
         )
+
+    def _at_joint(self, rows: int, pair: bool) -> Float[np.ndarray, " target"] | None:
+        there = [_totals(_difference(each.relevance(rows), pair)) for each in self._joined]
+        return torch.stack(there).sum(0).cpu().numpy() if there else None
 
     def account(self, seeded: float, arrived: float) -> Account | None:
         """The account of the whole run, if one was kept."""
@@ -167,8 +182,11 @@ class _Run:
         """Relevance [target, seq] at each block's output; what a forced answer adds behind the input is left out."""
         slots = self.tracer.slots
         length = self.leaf.shape[1]
-        found = [slots[name, 0][0].relevance(rows) for name in self.blocks if slots.get((name, 0))]
-        if len(found) < len(self.blocks) or any(each.ndim != 3 or each.shape[2] < length for each in found):
+        # Behind the site of a latent that is explained nothing is traced.
+        reached = [name for name in self.blocks if slots.get((name, 0))]
+        found = [slots[name, 0][0].relevance(rows) for name in reached]
+        before, self.blocks = self.blocks[: len(reached)], reached
+        if reached != before or any(each.ndim != 3 or each.shape[2] < length for each in found):
             return []
         return [_difference(each, pair)[:, 0, :length] for each in found]
 
@@ -229,24 +247,41 @@ def _totals(relevance: Tensor) -> Tensor:
     return relevance.double().flatten(1).sum(1)
 
 
-def _checks(facts: Facts, found: _Found, approximated: list[str]) -> tuple[Check, ...]:
+def _checks(facts: Facts, found: _Found, approximated: list[str], where: str) -> tuple[Check, ...]:
     """What the run itself tells: how much came through, and what has no rule."""
     checks = []
     if facts.conserving:
         seeded, arrived = found.seeded.sum(), found.arrived.sum()
         share = float(np.abs(arrived) / max(np.abs(seeded), np.finfo(np.float32).tiny))
         detail = (
-            f"of a relevance of {seeded:.4g} at the output {arrived:.4g} arrived at the input; biases and constants on "
+            f"of a relevance of {seeded:.4g} at the output {arrived:.4g} arrived at {where}; biases and constants on "
             "the way absorbed or added the rest (checks='full' accounts for it)."
         )
         checks.append(Check(name="arrival", value=share, threshold=None, passed=None, decisive=False, detail=detail))
         checks += _reach(found)
+    if found.joined is not None:
+        checks.append(_whole(found, found.joined, facts))
     if approximated:
         detail = f"no rule is there for {', '.join(approximated)}, which were taken to first order."
         checks.append(
             Check(name="rules", value=len(approximated), threshold=0, passed=False, decisive=False, detail=detail)
         )
     return tuple(checks)
+
+
+def _whole(found: _Found, joined: Float[np.ndarray, " target"], facts: Facts) -> Check:
+    """Whether the parts of what passes at a place have, together, the relevance that arrived there."""
+    scale = np.maximum(np.abs(joined), found.at_input.double().abs().amax(1).cpu().numpy())
+    gap = float(np.max(np.abs(found.arrived - joined) / np.maximum(scale, np.finfo(np.float32).tiny)))
+    return Check(
+        name="completeness",
+        value=gap,
+        threshold=WHOLE,
+        passed=gap <= WHOLE if facts.conserving else None,
+        decisive=False,
+        detail=f"latents, error and bias have {found.arrived.sum():.4g} of the {joined.sum():.4g} that arrived at "
+        f"their site: a gap of {gap:.2%}, of which {WHOLE:.0%} is allowed.",
+    )
 
 
 def _reach(found: _Found) -> list[Check]:

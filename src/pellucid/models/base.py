@@ -92,6 +92,12 @@ class AbstractEmbedded(ABC):
     """Embedding of every position from ``offset`` on."""
     offset: int
     """Position of the first embedding in the encoded input."""
+    by_place: bool = False
+    """Whether the numbers of a position stand for places, and the score of each place is wanted too."""
+    where: str = "the input"
+    """What the embeddings are, in a sentence."""
+    joined: Sequence[Tensor] = ()
+    """What the last call put into the network in their stead, where they are parts of what passes there."""
 
     @abstractmethod
     def __call__(self, embeddings: Float[Tensor, "batch seq dim"]) -> Float[Tensor, "batch target"]:

@@ -75,11 +75,16 @@ class CausalLM(AbstractTextModel):
     _chats = True
 
     @property
-    def reuses_prefix(self) -> bool:
-        """Whether keys and values are all that later positions need of a prefix: not so for recurrent layers."""
+    def hides_padding(self) -> bool:
+        """Whether no position sees what is masked: not so for recurrent layers."""
         kinds = getattr(self.module.config.get_text_config(), "layer_types", None) or ()
         stateful = bool(getattr(self.module, "_is_stateful", False))
         return not stateful and all(kind in ATTENTION_LAYERS for kind in kinds)
+
+    @property
+    def reuses_prefix(self) -> bool:
+        """Whether keys and values are all that is needed of a prefix: not so where more than the end of it is read."""
+        return self.hides_padding and bool(getattr(self.module, "reads_the_end_alone", True))
 
     def beside(self, batch: int) -> dict[str, Tensor]:
         """What the network takes beside its tokens, for a batch of so many rows."""

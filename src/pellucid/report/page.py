@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pellucid.explanation import Explanation
-from pellucid.report import accounts, experts, figures, grid, heatmap, overlays, pictures, places
+from pellucid.report import accounts, experts, figures, firings, grid, heatmap, overlays, pictures, places
 from pellucid.report.colour import NEGATIVE, POSITIVE, VIK, palette_css
 from pellucid.report.run_view import RunView
 from pellucid.report.view import AttributionView, PictureView, plural
@@ -76,6 +76,7 @@ def _environment() -> Environment:
         "grids": grid,
         "mixtures": experts,
         "accounts": accounts,
+        "firings_of": firings,
         "vik": VIK,
         "negative": NEGATIVE,
         "positive": POSITIVE,

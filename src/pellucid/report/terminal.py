@@ -73,7 +73,7 @@ def _table(view: AttributionView, values: list[float], limit: float) -> Table:
     if view.standard_error is not None and len(view.values) == 1:
         table.add_column("± SE", justify="right", no_wrap=True)
     kept, spreads = by_strength(values)[:MOST_ROWS], errors(view)
-    for index in kept if view.is_pictorial else sorted(kept):
+    for index in kept if view.is_pictorial or view.firings is not None else sorted(kept):
         feature, value, error = view.features[index], values[index], spreads[index]
         drawn = cell(value, limit, error)
         name = Text(visible(feature.label or "", 60), style="dim" if feature.role == "template" else "")
@@ -130,6 +130,15 @@ def explanation_renderable(explanation: Explanation) -> RenderableType:
         parts += _scores(half, limit)
     if len(view.halves) > 1:
         parts.append(Text(in_sum(view), style="dim"))
+    if view.firings is not None:
+        told = view.firings
+        parts.append(
+            Text(
+                f"{told.active} latents of {visible(told.name, 60)} are active at {visible(told.site, 60)}; they leave "
+                f"{told.error_share:.1%} unexplained there",
+                style="dim",
+            )
+        )
     if view.account:
         parts += [Text("\nwhere the relevance went", style="bold"), _account(view.account)]
         parts.append(Text(in_words(view.account, view.unit), style="dim"))

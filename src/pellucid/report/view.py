@@ -14,12 +14,13 @@ from jaxtyping import Float, Int32, UInt8
 from pellucid.account import Entry
 from pellucid.explanation import Explanation
 from pellucid.records import Checks, Cost, Feature, FeatureKind, Fingerprint
+from pellucid.report.firings import FiringsView
 from pellucid.targets import Pixel, Region, RunLengths
 
 Mark = Literal["", "expected", "decoy"]
 
 # The label of such a feature is a name that the template gave it; the label of any other is the person's own text.
-_NAMED_KINDS = frozenset({"field", "column", "rest"})
+_NAMED_KINDS = frozenset({"field", "column", "latent", "rest"})
 _PICTORIAL_KINDS = frozenset({"pixel", "patch", "superpixel"})
 
 
@@ -39,13 +40,15 @@ class FeatureView:
     """Whether the audit expected it to matter, or planted it as a decoy."""
 
     @classmethod
-    def of(cls, feature: Feature, stored: bool, mark: Mark = "") -> "FeatureView":
-        """The view of a feature, without the person's text unless that is ``stored``."""
+    def of(cls, feature: Feature, stored: bool, mark: Mark = "", peak: str | None = None) -> "FeatureView":
+        """The view of a feature, without the person's text unless that is ``stored``; of a latent with its ``peak``."""
+        meaning = f"{feature.value} · " if feature.value else ""
+        text = feature.value if peak is None else f"{meaning}{peak}"
         named = feature.kind in _NAMED_KINDS or feature.role == "template"
         return cls(
             label=feature.label if stored or named else None,
             kind=feature.kind,
-            text=feature.value if stored or feature.role == "template" else None,
+            text=text if stored or feature.role == "template" else None,
             role=feature.role,
             mark=mark,
         )
@@ -165,6 +168,8 @@ class AttributionView:
     """A name for each layer, from the input up."""
     experts: ExpertView | None = None
     """Relevance by expert; None without a mixture of experts."""
+    firings: FiringsView | None = None
+    """Where latents fire; None for other features, and where the input was not stored."""
     account: tuple[Entry, ...] = ()
     """Where relevance went; empty where no account was kept."""
     notice: str = ""
@@ -181,8 +186,14 @@ class AttributionView:
         """The view of an explanation. With ``stored=False`` no text of the person is in it; ``marks`` go by label."""
         marks = marks or {}
         error, layers = explanation.standard_error, explanation.layer_values
+        firings = FiringsView.of(explanation) if stored else None
+        peaks = firings.peaks if firings is not None else {}
         return cls(
-            features=tuple(FeatureView.of(f, stored, marks.get(f.label, "")) for f in explanation.features),
+            features=tuple(
+                FeatureView.of(f, stored, marks.get(f.label, ""), peaks.get(n) if f.kind == "latent" else None)
+                for n, f in enumerate(explanation.features)
+            ),
+            firings=firings,
             output_names=explanation.output_names,
             values=_rows(explanation.values.tolist()),
             standard_error=None if error is None else _rows(error.tolist()),
@@ -210,6 +221,8 @@ class AttributionView:
     @property
     def kind(self) -> str:
         """The kind of the first feature, which is that of the heat map."""
+        if self.firings is not None:
+            return "latent"
         return self.features[0].kind if self.features else "feature"
 
     @property

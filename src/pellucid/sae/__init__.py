@@ -5,6 +5,8 @@ from typing import Any
 
 # Where each public name lives; most of them need torch, which commands import late.
 _HOMES = {
+    "release": "releasing",
+    "verify": "releasing",
     "Events": "events",
     "evaluate": "evaluation",
     "SAE": "autoencoder",
@@ -26,6 +28,9 @@ _HOMES = {
     "read_corpus": "store",
     "capture": "site",
     "edited": "site",
+    "Steer": "steering",
+    "steer_experiment": "steering",
+    "steered": "steering",
 }
 __all__ = sorted(_HOMES)
 

@@ -16,11 +16,25 @@ from pydantic import Field
 from pellucid.targets.answers import Answer, Choice, Contrast, Generated, Options, Tokens
 from pellucid.targets.base import AbstractTarget, Alternative
 from pellucid.targets.classes import Logit, Margin, Token
+from pellucid.targets.latents import Latent
 from pellucid.targets.masks import RunLengths
 from pellucid.targets.places import AbstractPlace, Box, Pixel, Region, Step, predicted_classes
 
 Target = Annotated[
-    Logit | Margin | Token | Tokens | Answer | Options | Choice | Contrast | Generated | Region | Pixel | Box | Step,
+    Logit
+    | Margin
+    | Token
+    | Tokens
+    | Answer
+    | Options
+    | Choice
+    | Contrast
+    | Generated
+    | Region
+    | Pixel
+    | Box
+    | Step
+    | Latent,
     Field(discriminator="kind"),
 ]
 """Any target; the fixed registry that saved explanations are read with."""
@@ -34,6 +48,7 @@ __all__ = [
     "Choice",
     "Contrast",
     "Generated",
+    "Latent",
     "Logit",
     "Margin",
     "Options",
