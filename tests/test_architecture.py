@@ -32,6 +32,7 @@ VOCABULARY = {
     "records",
     "account",
     "files",
+    "intervals",
     "memory",
     "progress",
     "ranks",

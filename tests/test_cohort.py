@@ -1,13 +1,11 @@
 """Cohort statistics against scipy, scikit-learn and hand-counted cases."""
 
-from statistics import NormalDist
-
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from pellucid.audit.cohort import agreement, calibration, field_effects, performance, wilson
+from pellucid.audit.cohort import agreement, calibration, field_effects, performance
 from pellucid.errors import InputError
 
 FIELDS = ["nodes", "size", "grade", "age", "hair", "weekday"]
@@ -98,16 +96,6 @@ def test_a_case_without_a_score_for_a_field_counts_it_as_unimportant_there() -> 
     found = agreement(table, FIELDS, ["nodes", "size"], resamples=10)
     assert found.precision_at_k == 1.0
     assert found.precision_per_case.estimate == 0.75
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 20), (20, 20), (13, 20), (1, 1), (50, 400)])
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_wilson_agrees_with_scipy(successes: int, trials: int, level: float) -> None:
-    oracle = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
-    found = wilson(successes, trials, level)
-    assert found.low == pytest.approx(oracle.low, abs=1e-12)
-    assert found.high == pytest.approx(oracle.high, abs=1e-12)
-    assert NormalDist().inv_cdf(0.975) == pytest.approx(1.96, abs=1e-3)
 
 
 def test_performance_on_cases_counted_by_hand() -> None:

@@ -344,13 +344,6 @@ def test_an_answer_that_cannot_be_read_is_wrong_and_listed():
     assert found.auc is None
 
 
-@pytest.mark.parametrize("hits", [0, 1, 7, 19, 20])
-def test_wilson_is_scipys(hits):
-    found = scoring.wilson(hits, 20)
-    truth = stats.binomtest(hits, 20).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((truth.low, truth.high), abs=1e-9)
-
-
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     generator, covered, ranked = np.random.default_rng(0), 0, 0
     truth = [True] * 20 + [False] * 20

@@ -36,7 +36,7 @@ from pellucid.sae.steering import (
     steer_experiment,
 )
 from pellucid.sae.steering.controls import difference_of_means, random_directions, random_latents
-from pellucid.sae.steering.intervals import bootstrap, sign_flip, wilson
+from pellucid.sae.steering.intervals import bootstrap, sign_flip
 from pellucid.sae.steering.journal import Generation
 from pellucid.sae.steering.plan import Budget, Condition
 from pellucid.sae.steering.positions import NAMED
@@ -248,13 +248,6 @@ def test_a_concept_that_is_never_there_cannot_be_suppressed():
     there = [generation("unsteered", n, {"c": True}) for n in range(8)]
     found = summarised(Subject((0,), Pattern("c", "c")), (1.0,), [*there, *less], Settings(), [], ["p"] * 8)
     assert (found.best[0].direction, found.best[0].holds) == ("suppress", True)
-
-
-def test_wilson_is_that_of_scipy():
-    for successes, trials in ((0, 7), (3, 10), (10, 10), (40, 100)):
-        wanted = scipy.stats.binomtest(successes, trials).proportion_ci(method="wilson")
-        found = wilson(successes, trials)
-        assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_bootstrap_is_that_of_scipy():

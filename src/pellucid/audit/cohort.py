@@ -1,12 +1,12 @@
 """What the cases of an audit show together. Pure functions over plain arrays; cases are the units of every interval."""
 
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pellucid.errors import InputError
+from pellucid.intervals import wilson
 from pellucid.ranks import ranks_of, spearman
 from pellucid.records import Record
 
@@ -202,7 +202,7 @@ def performance(
     return Performance(
         cases=len(known),
         unknown=len(outcomes) - len(known),
-        accuracy=wilson(int(right.sum()), len(known), level),
+        accuracy=share_interval(int(right.sum()), len(known), level),
         majority_rate=float(np.bincount(truth).max() / len(known)),
         brier=float(((p - np.eye(len(options))[truth]) ** 2).sum(1).mean() / 2),
         calibration_error=error,
@@ -236,13 +236,10 @@ def calibration(
     return table, float(np.abs(correct - sure).sum() / len(confidence))
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion [Wilson 1927]: honest for small samples and near 0 and 1."""
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    p = successes / trials
-    centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * (p * (1 - p) / trials + z * z / (4 * trials**2)) ** 0.5
-    return Interval(estimate=p, low=max(0.0, centre - half), high=min(1.0, centre + half))
+def share_interval(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """A proportion with Wilson's interval."""
+    low, high = wilson(successes, trials, level)
+    return Interval(estimate=successes / trials, low=low, high=high)
 
 
 def mean_intervals(

@@ -7,14 +7,13 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from pellucid.report import latents_figures
 from pellucid.report.colour import VIK
-from pellucid.report.heatmap import digits
 from pellucid.report.latents_view import IndexView, LatentView, LogitView, PatchesView
-from pellucid.report.page import SENTENCE_LIMIT, shown, stylesheet
+from pellucid.report.page import SENTENCE_LIMIT, environment, stylesheet
 from pellucid.report.visible import visible
 
 COLUMNS = ("latent", "density", "maximum", "group", "score", "explanation")
@@ -63,24 +62,12 @@ def _largest(logits: tuple[LogitView, ...]) -> float:
     return max((abs(each.value) for each in logits), default=0.0)
 
 
-def _made_safe(value: object) -> object:
-    """What a template prints, with hidden characters drawn, as in all our pages."""
-    return visible(value, SENTENCE_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pellucid.report"),
-        autoescape=True,
-        finalize=_made_safe,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"shown": shown, "plain": visible, "digits": digits, "share": share, "png": _png}
-    environment.globals |= {"figures": latents_figures, "vik": VIK, "range_of": range, "largest": _largest}
-    return environment
+    made = environment()
+    made.filters |= {"share": share, "png": _png}
+    made.globals |= {"figures": latents_figures, "vik": VIK, "range_of": range, "largest": _largest}
+    return made
 
 
 def _asset(name: str) -> str:

@@ -49,9 +49,9 @@ def png(array: pictures.Colours, picture: PictureView) -> Markup:
     return Markup(pictures.png_uri(array, picture))
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What every page is rendered in: all that a template prints is escaped, and its hidden characters are drawn."""
+    made = Environment(
         loader=PackageLoader("pellucid.report"),
         autoescape=True,
         finalize=_made_safe,
@@ -59,15 +59,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "shown": shown,
-        "plain": visible,
-        "digits": heatmap.digits,
+    made.filters |= {"shown": shown, "plain": visible, "digits": heatmap.digits}
+    return made
+
+
+@cache
+def _environment() -> Environment:
+    made = environment()
+    made.filters |= {
         "png": png,
         "plural": plural,
         "in_words": figures.in_words,
     }
-    environment.globals |= {
+    made.globals |= {
         "heatmap": heatmap,
         "figures": figures,
         "pictures": pictures,
@@ -81,7 +85,7 @@ def _environment() -> Environment:
         "negative": NEGATIVE,
         "positive": POSITIVE,
     }
-    return environment
+    return made
 
 
 @cache

@@ -7,13 +7,12 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from pellucid.report import figures, steering_figures
-from pellucid.report.heatmap import MINUS, digits
-from pellucid.report.page import SENTENCE_LIMIT, shown, stylesheet
-from pellucid.report.visible import visible
+from pellucid.report.heatmap import MINUS
+from pellucid.report.page import environment, stylesheet
 
 VERDICTS = {True: "steers as labelled", False: "does not steer", None: "cannot be told"}
 
@@ -28,30 +27,12 @@ def steering_page(summary: Mapping[str, Any]) -> str:
     return template.render(run=summary, style=Markup(style), policy=policy, verdicts=VERDICTS)
 
 
-def _made_safe(value: object) -> object:
-    """What a template prints, with hidden characters drawn, as in all our pages."""
-    return visible(value, SENTENCE_LIMIT) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pellucid.report"),
-        autoescape=True,
-        finalize=_made_safe,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "shown": shown,
-        "plain": visible,
-        "digits": digits,
-        "interval": _interval,
-        "condition": condition_in_words,
-    }
-    environment.globals |= {"figures": figures, "curves": steering_figures}
-    return environment
+    made = environment()
+    made.filters |= {"interval": _interval, "condition": condition_in_words}
+    made.globals |= {"figures": figures, "curves": steering_figures}
+    return made
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pellucid.intervals import wilson
 from pellucid.records import Record
 
 Z = NormalDist().inv_cdf(0.975)
@@ -121,7 +122,7 @@ def balanced_accuracy(counts: Counts) -> Interval | None:
     negatives = counts.true_negatives + counts.false_positives + counts.unread_negatives
     if not positives or not negatives:
         return None
-    one, other = wilson(counts.true_positives, positives), wilson(counts.true_negatives, negatives)
+    one, other = _share(counts.true_positives, positives), _share(counts.true_negatives, negatives)
     mean = (one.value + other.value) / 2
     below = np.hypot(one.value - one.low, other.value - other.low) / 2
     above = np.hypot(one.high - one.value, other.high - other.value) / 2
@@ -133,13 +134,9 @@ def _read_accuracy(counts: Counts) -> float | None:
     return None if found is None else found.value
 
 
-def wilson(hits: int, trials: int) -> Interval:
-    """Wilson's score interval of a share [wilson1927]."""
-    share, square = hits / trials, Z * Z / trials
-    centre = (share + square / 2) / (1 + square)
-    half = Z / (1 + square) * np.sqrt(share * (1 - share) / trials + square / (4 * trials))
-    # Rounding must not put the end of the interval on the wrong side of the share itself.
-    return Interval(value=share, low=float(min(share, centre - half)), high=float(max(share, centre + half)))
+def _share(hits: int, trials: int) -> Interval:
+    low, high = wilson(hits, trials)
+    return Interval(value=hits / trials, low=low, high=high)
 
 
 def auc(positives: Float[np.ndarray, " positive"], negatives: Float[np.ndarray, " negative"]) -> Interval:

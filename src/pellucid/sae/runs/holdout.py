@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from pellucid.errors import InputError
 from pellucid.sae.store import Store
 
 LARGEST_SHARE = 0.1
@@ -42,8 +43,10 @@ def choose(store: Store, share: float, seed: int) -> HeldOut:
     """Documents in an order that the seed decides, until they hold that share of the tokens.
 
     Neighbouring windows of one text are much alike, so a document is held out as a whole; where no choice of documents
-    comes near that share, samples are.
+    comes near that share, samples are. Raises InputError on a share that is none, or more than half.
     """
+    if not 0 <= share <= 0.5:
+        raise InputError(f"held_out is a share from 0 to 0.5 of the tokens, not {share}.")
     samples = list(_samples(store))
     sizes = np.array([size for _, size in samples], dtype=np.int64)
     starts = np.cumsum(sizes) - sizes

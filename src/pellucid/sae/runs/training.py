@@ -75,8 +75,6 @@ def train(
     store = store if isinstance(store, Store) else Store.open(store)
     _check_device(device)
     _check(batch=batch, checkpoint_every=checkpoint_every, log_every=log_every, epochs=epochs, tokens=tokens)
-    if not 0 <= held_out <= 0.5:
-        raise InputError(f"held_out is a share from 0 to 0.5 of the tokens, not {held_out}.")
     if tensorboard:
         require_tensorboard()
     held = choose(store, held_out, seed)

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
 
+from pellucid.intervals import wilson
 from pellucid.records import Record
 
 DRAWS = 2000
@@ -27,19 +27,12 @@ class Interval(Record):
     """Prompts, or trials."""
 
 
-def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share [wilson1927].
-
-    >>> wilson(0, 10).high
-    0.2775327998628892
-    """
+def share(successes: int, trials: int) -> Interval:
+    """A share with Wilson's interval; NaN of no trials."""
     if not trials:
         return Interval(mean=math.nan, low=None, high=None, n=0)
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, over = successes / trials, 1 + z * z / trials
-    centre = (share + z * z / (2 * trials)) / over
-    half = z / over * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return Interval(mean=share, low=max(0.0, centre - half), high=min(1.0, centre + half), n=trials)
+    low, high = wilson(successes, trials)
+    return Interval(mean=successes / trials, low=low, high=high, n=trials)
 
 
 def bootstrap(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Interval | None:

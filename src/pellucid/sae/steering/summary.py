@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pellucid.sae.steering.intervals import Interval, bootstrap, sign_flip, wilson
+from pellucid.sae.steering.intervals import Interval, bootstrap, share, sign_flip
 from pellucid.sae.steering.journal import Generation
 from pellucid.sae.steering.judging import Rating
 from pellucid.sae.steering.outcome import Best, Change, Direction, Example, Point, Share, SubjectSummary, Summary
@@ -279,7 +279,7 @@ def _share(mode: str, direction: Direction, subjects: Sequence[SubjectSummary]) 
     ]
     told = [verdict for verdict in verdicts if verdict is not None]
     holding, untold = sum(told), len(verdicts) - len(told)
-    interval = wilson(holding, len(told)) if told else None
+    interval = share(holding, len(told)) if told else None
     doing = "appear" if direction == "promote" else "vanish"
     if interval is None:
         each = "it makes its" if untold == 1 else "they make their"

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 
 
 def distinct(items: Sequence[Hashable], size: int) -> float | None:
-    """Share of the runs of ``size`` items that differ from each other [li2016]; None where there is no such run.
+    """Share of the runs of ``size`` items that differ from each other [li2016diversity]; None where there is none.
 
     >>> distinct("abab", 2)
     0.6666666666666666
