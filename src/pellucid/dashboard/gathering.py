@@ -1,6 +1,7 @@
 """From stores and interpretations to the records that pages about latents are drawn from."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -90,6 +91,10 @@ class Sources(NamedTuple):
         return self.events.manifest.source.site
 
 
+TOKENS_ASKED = 12
+"""Of so many of its highest activations a latent's commonest tokens are taken."""
+
+
 class Gatherer:
     """Makes the record of one latent after the other; in memory are the autoencoder and a few hundred samples."""
 
@@ -132,6 +137,7 @@ class Gatherer:
             scale=self._scale(latent),
             by_modality=self._modalities(latent),
             explanation=meaning.explanation,
+            mostly=self._mostly(latent),
             explainer=meaning.explainer,
             scores=meaning.scores,
             histogram=_histogram_view(counted),
@@ -157,8 +163,19 @@ class Gatherer:
             maximum=float(events.maxima[latent]),
             group=group_of(self.sources.sae, latent),
             score=next((each.found.value for each in meaning.scores if each.name == score), None),
-            explanation=meaning.explanation,
+            explanation=meaning.explanation or self._mostly(latent),
         )
+
+    def _mostly(self, latent: int) -> str:
+        """The commonest tokens among its highest activations, for a latent that nobody explained."""
+        highest = self.sources.events.top(latent, TOKENS_ASKED, distinct=True)
+        found: Counter[str] = Counter()
+        for number, position in zip(highest.samples, highest.positions, strict=True):
+            sample = self._windows.sample(int(number))
+            assert isinstance(sample, Sample)
+            in_picture = int(position) in patches(sample)
+            found["a picture" if in_picture else f"“{sample.pieces[int(position)].strip()}”"] += 1
+        return f"mostly {', '.join(name for name, _ in found.most_common(3))}" if found else ""
 
     def _scale(self, latent: int) -> float:
         """Not the highest activation, since a single one, far above the others, would leave these without colour."""

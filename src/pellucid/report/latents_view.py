@@ -166,6 +166,8 @@ class LatentView:
     """Density among the tokens of each modality, where there are several."""
     explanation: str
     """What it stands for; empty where nobody said."""
+    mostly: str
+    """The commonest tokens among its highest activations; empty where it is active nowhere."""
     explainer: str
     """Who said so."""
     scores: tuple[ScoreView, ...]
@@ -210,7 +212,7 @@ class RowView:
     score: float | None
     """The first score of its explanation."""
     explanation: str
-    """What it stands for."""
+    """What it stands for; where nobody said, the tokens that it is active on."""
 
 
 @dataclass(frozen=True, slots=True)
