@@ -15,7 +15,7 @@ import tiny_stores
 from pellucid import sae
 from pellucid.cli import app
 from pellucid.dashboard import sources
-from pellucid.dashboard.gathering import Amounts, Gatherer, Meaning, Sources, group_of, spaced
+from pellucid.dashboard.gathering import Amounts, Gatherer, Meaning, Sources, group_of
 from pellucid.dashboard.meanings import meanings
 from pellucid.dashboard.pages import export_neuronpedia, write_dashboard
 from pellucid.errors import InputError, RecordError
@@ -29,7 +29,7 @@ from pellucid.sae.interpretation.scoring import Verdict, score
 from pellucid.sae.store.encoded import Encoded
 from pellucid.sae.store.manifest import Manifest
 from pellucid.sae.store.reading import Store
-from pellucid.sae.store.tables import Chosen
+from pellucid.sae.store.tables import Chosen, spaced
 
 D, WIDTH, SITE = 8, 20, tiny_stores.SITE
 NASTY = "<script>alert(1)</script>\u202e</title>"

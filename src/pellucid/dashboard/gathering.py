@@ -34,7 +34,6 @@ from pellucid.sae.interpretation.examples import patches
 from pellucid.sae.interpretation.windows import Activity, Windows
 from pellucid.sae.store import Sample, Store
 
-_FAR = 8
 LARGEST_PICTURE = 4096
 """Pixels of a side beyond which a picture is not opened."""
 
@@ -225,7 +224,7 @@ class Gatherer:
         sample = self._windows.sample(number)
         assert isinstance(sample, Sample)
         cut, seen = self._windows.cut(sample, position), patches(sample)
-        values, pieces = activity.within(number, len(sample.ids)), spaced(sample.pieces, sample.text)
+        values, pieces = activity.within(number, len(sample.ids)), sample.pieces
         tokens = []
         for place in cut.positions:
             if place in seen:
@@ -281,31 +280,6 @@ class Gatherer:
         top = tuple(LogitView(each.text, each.logit) for each in found.top)
         bottom = tuple(LogitView(each.text, each.logit) for each in found.bottom)
         return top, bottom, ""
-
-
-def spaced(pieces: Sequence[str], text: str) -> list[str]:
-    """The tokens with the spaces that stand before them in the text; decoded one by one, many tokenizers drop these.
-
-    >>> spaced(["<s>", "what", "is", " it", "?"], "what is it?")
-    ['<s>', 'what', ' is', ' it', '?']
-    """
-    found, place, lost = [], 0, False
-    for piece in pieces:
-        bare = piece.strip()
-        if piece and text.startswith(piece, place):
-            at, gap = place, ""
-            bare = piece
-        else:
-            at = text.find(bare, place) if bare else -1
-            gap = text[place:at] if at >= 0 else ""
-        # Behind parts of a character, which read as nothing by themselves, the next token is sought a little further.
-        if at < 0 or (gap.strip() and not (lost and len(gap) <= _FAR)):
-            found.append(piece)
-            lost = lost or "\ufffd" in piece
-            continue
-        found.append(f"{gap[len(gap.rstrip()) :]}{bare}")
-        place, lost = at + len(bare), False
-    return found
 
 
 def page_name(latent: int) -> str:

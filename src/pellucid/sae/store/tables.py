@@ -11,6 +11,9 @@ from jaxtyping import Int
 from pellucid.errors import RecordError
 from pellucid.sae.store.encoded import MODALITIES, ROLES, Encoded
 
+_FAR = 8
+"""Characters within which a token is sought behind parts of a character."""
+
 
 class Chosen(NamedTuple):
     """A sample, and which of its positions are kept."""
@@ -29,7 +32,7 @@ class Sample(NamedTuple):
     ids: tuple[int, ...]
     """Token ids; a placeholder for each position of a picture."""
     pieces: tuple[str, ...]
-    """The text of each token by itself."""
+    """The text of each token, with the space before it."""
     text: str
     """What was read, without what the tokenizer or a template of pictures put in."""
     roles: tuple[str, ...]
@@ -119,11 +122,36 @@ def read_table(path: Path) -> Any:
         raise RecordError(f"{str(path)!r} cannot be read ({reason}); harvest into a new folder.") from None
 
 
+def spaced(pieces: Sequence[str], text: str) -> list[str]:
+    """The tokens with the spaces that stand before them in the text; decoded one by one, many tokenizers drop these.
+
+    >>> spaced(["<s>", "what", "is", " it", "?"], "what is it?")
+    ['<s>', 'what', ' is', ' it', '?']
+    """
+    found, place, lost = [], 0, False
+    for piece in pieces:
+        bare = piece.strip()
+        if piece and text.startswith(piece, place):
+            at, gap = place, ""
+            bare = piece
+        else:
+            at = text.find(bare, place) if bare else -1
+            gap = text[place:at] if at >= 0 else ""
+        # Behind parts of a character, which read as nothing by themselves, the next token is sought a little further.
+        if at < 0 or (gap.strip() and not (lost and len(gap) <= _FAR)):
+            found.append(piece)
+            lost = lost or "\ufffd" in piece
+            continue
+        found.append(f"{gap[len(gap.rstrip()) :]}{bare}")
+        place, lost = at + len(bare), False
+    return found
+
+
 def sample_of(row: dict[str, Any], first: int) -> Sample:
     """A row of the samples' table; ``first`` is the store's row of its first token."""
     return Sample(
         ids=tuple(row["ids"]),
-        pieces=tuple(row["pieces"]),
+        pieces=tuple(spaced(row["pieces"], row["text"])),
         text=row["text"],
         roles=tuple(ROLES[role] for role in row["roles"]),
         image=None if row["image"] is None else Path(row["image"]),
