@@ -141,3 +141,13 @@ def test_a_site_that_is_not_there_is_named():
             Site.of(text)
     assert str(Site.of("model.norm:input")) == "model.norm:input"
     assert str(Site.of("model.norm:output")) == "model.norm"
+
+
+def test_a_site_is_what_passed_there_though_a_later_module_works_in_place():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(inplace=True), torch.nn.Linear(4, 4))
+    x = x_of(3, 4)
+    with torch.no_grad():
+        found = capture(net, [Site.of("0"), Site.of("2")], lambda: net(x))
+        torch.testing.assert_close(found[Site.of("0")], net[0](x))

@@ -97,9 +97,9 @@ def test_gradients_are_those_of_autograd(architecture, decoder, subtract, reduct
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("target", [None, 7.0])
-def test_jumprelu_gradients_are_the_straight_through_ones(target):
-    config = config_of(architecture="jumprelu", bandwidth=0.5, threshold_init=0.8, target_l0=target, l0_weight=0.2)
+@pytest.mark.parametrize("sparsity", ["target", "count"])
+def test_jumprelu_gradients_are_the_straight_through_ones(sparsity):
+    config = config_of(architecture="jumprelu", bandwidth=0.5, threshold_init=0.8, sparsity=sparsity, l0_weight=0.2)
     weights, x = weights_of(), batch()
     trainer = sae.Trainer(config, weights)
     record, found = learned(trainer, x)
@@ -344,3 +344,77 @@ def test_bfloat16_without_hardware_is_refused(monkeypatch):
 def test_a_bad_configuration_is_one_sentence(changes, words):
     with pytest.raises(InputError, match=words):
         config_of(**changes)
+
+
+def test_jumprelu_begins_at_its_sparsity_and_stays_there():
+    truth = torch.randn(64, 32, generator=torch.Generator().manual_seed(99))
+    truth /= truth.norm(dim=1, keepdim=True)
+
+    def drawn(seed):
+        generator = torch.Generator().manual_seed(1000 + seed)
+        active = torch.rand(256, 64, generator=generator) < 3 / 64
+        return (active * (1 + torch.rand(256, 64, generator=generator))) @ truth
+
+    config = sae.Config(d_in=32, width=64, k=3, architecture="jumprelu", lr=3e-3, steps=300)
+    trainer = sae.Trainer(config)
+    found = [trainer.step(drawn(seed)) for seed in range(300)]
+    assert found[0].l0 == pytest.approx(3, abs=0.01)
+    assert 1.5 < found[-1].l0 < 5
+    assert found[-1].fvu < 0.5 * found[0].fvu
+    model = trainer.export()
+    assert len(model.codes(drawn(500)).values) / 256 == pytest.approx(found[-1].l0, rel=0.2)
+
+
+def test_a_threshold_is_there_before_its_mean_begins():
+    trainer = sae.Trainer(config_of(architecture="batchtopk", threshold_start=1000), weights_of())
+    assert trainer.export().threshold == 0
+    record = trainer.step(batch())
+    active = trainer.export().encode(batch(2)) > 0
+    assert trainer.threshold == -1
+    assert active.sum(1).double().mean() == pytest.approx(record.l0, rel=0.5)
+
+
+def test_rows_that_are_not_of_length_one_are_projected_rightly():
+    weights = weights_of()
+    weights["W_dec"] *= 2
+    trainer = sae.Trainer(config_of(architecture="topk"), weights)
+    _, found = learned(trainer, batch())
+    along = (found[2] * weights["W_dec"]).sum(1)
+    assert float(along.abs().max()) < 1e-4 * float(found[2].norm(dim=1).max())
+    torch.testing.assert_close(trainer.weights.decoder.norm(dim=1), torch.ones(WIDTH))
+
+
+@pytest.mark.parametrize("given", [16.0, "16"])
+def test_numbers_are_taken_in_any_form(given):
+    config = sae.Config(d_in=given, width=given, k=2)
+    assert config == sae.Config(d_in=16, width=16, k=2)
+    assert config.aux_k == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prefixes": 4}, "prefixes: Input should be a valid tuple"),
+        ({"betas": (2, 0.5)}, "betas.0: Input should be less than 1"),
+        ({"prefix_weights": (float("nan"),) * 5}, "prefix_weights.0: Input should be a finite number"),
+        ({"lr": float("inf")}, "lr: Input should be a finite number"),
+        ({"seed": 2**70}, "seed: Input should be less than"),
+    ],
+)
+def test_no_number_is_taken_that_cannot_be_meant(changes, words):
+    with pytest.raises(InputError, match=words):
+        config_of(**changes)
+
+
+def test_a_state_from_the_beginning_forgets_what_came_after():
+    fresh = sae.Trainer(config_of(), weights_of())
+    state = fresh.state_dict()
+    used = sae.Trainer(config_of(), weights_of())
+    for step in range(3):
+        used.step(batch(step))
+    used.load_state_dict(state)
+    assert [used.step(batch(step)) for step in range(3)] == [fresh.step(batch(step)) for step in range(3)]
+    with pytest.raises(InputError, match="the training state lacks scale"):
+        used.load_state_dict({name: value for name, value in state.items() if name != "scale"})
+    with pytest.raises(InputError, match="not \\[0, 24\\]"):
+        used.step(torch.zeros(0, D_IN))

@@ -64,5 +64,5 @@ def jump_loss(config, weights, log_threshold, x):
     felt = threshold.detach() * (gate - gate.detach())
     z = positive * (a * gate.detach() + felt)
     count = (gate * positive).sum(1).mean()
-    extra = count if config.target_l0 is None else (count / config.target_l0 - 1) ** 2
+    extra = count if config.sparsity == "count" else (count / config.k - 1) ** 2
     return squared(x - (z @ decoder + bias), config) + config.l0_weight * extra

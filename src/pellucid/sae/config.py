@@ -15,6 +15,17 @@ PREFIXES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Shares of the dictionary that the prefixes of a Matryoshka autoencoder hold, where none are given."""
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _whole(value: Any) -> int:
+    """A count in whatever form it may be given in; 0 where it is none."""
+    try:
+        return max(0, int(value)) if float(value) == int(value) else 0
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 class Config(BaseModel):
     """An autoencoder and its training, in full: two runs of one configuration are one run.
 
@@ -23,7 +34,7 @@ class Config(BaseModel):
     that is the loss of [gao2024] and [bussmann2024]. Raises InputError, one sentence, on what does not fit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     d_in: Annotated[int, Field(ge=1)]
     """Width of the activations."""
@@ -47,9 +58,10 @@ class Config(BaseModel):
     decoder: Literal["unit", "free"] = "unit"
     """unit: the decoder's rows are kept at length 1, and what of their gradient points along them is removed. free: a
     latent's activation counts times the length of its row; the lengths are folded away when training ends."""
-    normalisation: Normalisation = "mean-square"
+    normalisation: Normalisation = "none"
     """none; mean-square: E||x||^2 = 1; mean-norm: E||x|| = sqrt(d_in); layer-norm: each token to mean 0 and variance 1;
-    token-norm: each token to length sqrt(d_in)."""
+    token-norm: each token to length sqrt(d_in). The second and third are one number for all tokens, which a training
+    run takes from the store's statistics and hands to the trainer as its ``scale``."""
     bias: Literal["geometric-median", "mean", "zero"] = "geometric-median"
     """Where the decoder's bias begins: that of the first batch."""
 
@@ -66,7 +78,7 @@ class Config(BaseModel):
 
     lr: Annotated[float, Field(gt=0)] = 0.0
     """Learning rate of Adam. 0: 2e-4 / sqrt(width / 2^14), the scaling of [gao2024, figure 3]."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.999)
     """Adam's."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Adam's."""
@@ -86,20 +98,21 @@ class Config(BaseModel):
     threshold_from: Literal["first", "zero"] = "first"
     """Where it begins: at its first value, or at 0 (and is then too low for long)."""
 
-    target_l0: Annotated[float, Field(gt=0)] | None = None
-    """jumprelu: the loss is l0_weight * (L0 / target_l0 - 1)^2. None: l0_weight * L0."""
+    sparsity: Literal["target", "count"] = "target"
+    """jumprelu: whether the loss has l0_weight * (L0 / k - 1)^2, or l0_weight * L0."""
     l0_weight: Annotated[float, Field(ge=0)] = 1.0
-    """jumprelu: weight of the count of active latents."""
+    """jumprelu: weight of that."""
     l0_warmup: Annotated[int, Field(ge=0)] = 0
     """jumprelu: steps over which that weight rises from 0."""
-    bandwidth: Annotated[float, Field(gt=0)] = 0.001
-    """jumprelu: width of the window in which a threshold feels its latent; in units of the normalised activations."""
-    threshold_init: Annotated[float, Field(gt=0)] = 0.001
-    """jumprelu: where every threshold begins."""
+    threshold_init: Annotated[float, Field(gt=0)] | None = None
+    """jumprelu: where every threshold begins. None: where k latents of a token are active in the first batch, since a
+    threshold moves by no more than exp(lr * steps)."""
+    bandwidth: Annotated[float, Field(gt=0)] | None = None
+    """jumprelu: width of the window in which a threshold feels its latent. None: half of where it begins."""
 
     selection: Literal["float32", "bfloat16"] = "float32"
     """What finds the active latents: float32; or bfloat16, whose candidates are then scored in float32."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the initial weights."""
 
     def __init__(self, **given: Any) -> None:
@@ -110,19 +123,20 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _filled(cls, given: Any) -> Any:
+    def _filled(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Whatever follows from the rest is written out, so that a saved configuration says it."""
-        if not isinstance(given, dict) or not isinstance(given.get("width"), int) or given["width"] < 1:
+        width, d_in = _whole(given.get("width")), _whole(given.get("d_in"))
+        if not width or not d_in:
             return given
-        width, given = given["width"], dict(given)
+        given = dict(given)
         nested = given.get("architecture", "matryoshka") == "matryoshka"
         if not given.get("prefixes"):
             sizes = sorted({max(1, round(width * share)) for share in PREFIXES}) if nested else [width]
             given["prefixes"] = tuple(sizes)
-        if not given.get("prefix_weights"):
+        if not given.get("prefix_weights") and isinstance(given["prefixes"], tuple | list):
             given["prefix_weights"] = (1 / len(given["prefixes"]),) * len(given["prefixes"])
-        if not given.get("aux_k") and isinstance(given.get("d_in"), int):
-            given["aux_k"] = max(1, given["d_in"] // 2)
+        if not given.get("aux_k"):
+            given["aux_k"] = max(1, d_in // 2)
         if not given.get("lr"):
             given["lr"] = 2e-4 / (width / 2**14) ** 0.5
         return given

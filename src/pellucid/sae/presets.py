@@ -115,7 +115,8 @@ def preset(name: str, *, d_in: int, width: int, **changes: Any) -> Config:
         raise InputError(f"the {missing[0]} of the preset {name!r} is not known to us; give one, such as k=64.")
     settings: dict[str, Any] = dict(chosen.settings)
     if changes.get("architecture", "matryoshka") == "matryoshka":
-        prefixes = tuple(changes.get("prefixes") or sizes(width, chosen.shares))
+        asked = changes.get("prefixes")
+        prefixes = tuple(asked) if isinstance(asked, list | tuple) and asked else sizes(width, chosen.shares)
         settings |= {"prefixes": prefixes, "prefix_weights": (chosen.weight(len(prefixes)),) * len(prefixes)}
         if name == "matryoshka":
             settings["bias_weight"] = chosen.weight(len(prefixes))

@@ -64,7 +64,10 @@ def capture(root: nn.Module, sites: Sequence[Site], call: Callable[[], Any]) -> 
     seen: dict[Site, Tensor] = {}
 
     def see(site: Site, value: Any) -> None:
-        seen.setdefault(site, hidden(value, site))
+        last = len(seen) + 1 == len(set(sites))
+        if site not in seen:
+            # A later module may work in place on what passed here.
+            seen[site] = hidden(value, site) if last else hidden(value, site).clone()
         if len(seen) == len(set(sites)):
             raise _EverySiteSeenError
 

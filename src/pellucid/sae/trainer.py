@@ -1,5 +1,6 @@
 """Training an autoencoder: one exact step at a time, without autograd and without a matrix of tokens by latents."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from pellucid.errors import InputError, ModelError, NumericalError
 from pellucid.sae.autoencoder import SAE, checked, normalised
 from pellucid.sae.codes import Codes
-from pellucid.sae.config import Config, Origin
+from pellucid.sae.config import PER_TOKEN, Config, Origin
 from pellucid.sae.step.auxiliary import add_auxiliary
 from pellucid.sae.step.gradients import Gradients, Weights, learn
 from pellucid.sae.step.jump import jump
@@ -19,6 +20,10 @@ from pellucid.sae.step.selection import Encoder, largest_of_all, largest_of_each
 from pellucid.sae.step.sparse import square
 
 NAMES = ("W_enc", "b_enc", "W_dec", "b_dec")
+_COUNTERS = {
+    "steps": "steps", "tokens": "tokens", "threshold": "threshold", "smallest": "_smallest", "scale": "scale",
+    "bandwidth": "bandwidth", "biased": "_biased",
+}  # fmt: skip
 
 
 class Step(NamedTuple):
@@ -69,7 +74,7 @@ class Trainer:
         config: the autoencoder and its training.
         state: weights to begin with: ``W_enc`` [width, d_in], ``b_enc`` [width], ``W_dec`` [width, d_in], ``b_dec``
             [d_in], in the units of the normalised activations; None: W_dec of random directions, W_enc equal to it.
-        scale: what the activations are multiplied by, which their normalisation asks for (see ``scale_of``).
+        scale: what the activations are multiplied by; a normalisation by one number is done by it alone (``scale_of``).
         device: where to train.
 
     Raises:
@@ -92,10 +97,10 @@ class Trainer:
         if config.decoder == "unit" and state is None:
             given[2] /= lengths(given[2])[:, None]
         self.weights = Weights(*(torch.nn.Parameter(each, requires_grad=False) for each in given))
-        self.log_threshold = torch.nn.Parameter(
-            torch.full((config.width,), config.threshold_init, device=self.device).log(), requires_grad=False
-        )
-        self.threshold = -1.0
+        first = torch.full((config.width,), config.threshold_init or 1.0, device=self.device)
+        self.log_threshold = torch.nn.Parameter(first.log(), requires_grad=False)
+        self.bandwidth = config.bandwidth or (config.threshold_init or 0.0) / 2
+        self.threshold = self._smallest = -1.0
         self.steps = self.tokens = 0
         self.silent = torch.zeros(config.width, dtype=torch.long, device=self.device)
         trained = [*self.weights, self.log_threshold] if self._jumps else list(self.weights)
@@ -122,6 +127,8 @@ class Trainer:
         spread = square(x - x.mean(0))
         centred = x - self.weights.decoder_bias
         encoder = self._encoder(centred if config.subtract_decoder_bias else x)
+        if self._jumps and not self.steps and config.threshold_init is None:
+            self._begin_thresholds(encoder)
         outcome = self._jump(encoder, centred) if self._jumps else self._events(encoder, centred)
         norm, lr = self._move(outcome)
         self.steps, self.tokens = self.steps + 1, self.tokens + len(x)
@@ -132,7 +139,7 @@ class Trainer:
         )  # fmt: skip
 
     def _prepared(self, x: Tensor) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.config.d_in:
+        if x.ndim != 2 or x.shape[1] != self.config.d_in or not len(x):
             raise InputError(f"a batch is [token, {self.config.d_in}] for this autoencoder, not {list(x.shape)}.")
         x = x.to(self.device, torch.float32)
         if not torch.isfinite(x).all():
@@ -167,11 +174,17 @@ class Trainer:
             return largest_of_each(encoder, self.config.k)
         return largest_of_all(encoder, self.config.k * len(encoder.x))
 
+    def _begin_thresholds(self, encoder: Encoder) -> None:
+        """Where k latents of a token are active on average; a window in proportion."""
+        smallest = float(largest_of_all(encoder, self.config.k * len(encoder.x)).values.min())
+        self.log_threshold.fill_(math.log(smallest))
+        self.bandwidth = self.config.bandwidth or smallest / 2
+
     def _jump(self, encoder: Encoder, centred: Tensor) -> _Outcome:
         config = self.config
         warm = min(1.0, (self.steps + 1) / config.l0_warmup) if config.l0_warmup else 1.0
         threshold = self.log_threshold.exp()
-        found = jump(config, self.weights, threshold, encoder, centred, warm * config.l0_weight)
+        found = jump(config, self.weights, threshold, self.bandwidth, encoder, centred, warm * config.l0_weight)
         self._count(found.fired, len(centred))
         missed = square(found.residual)
         # The thresholds are trained by their logarithm, so that they stay positive.
@@ -185,9 +198,11 @@ class Trainer:
     def _follow(self, codes: Codes) -> None:
         """The running mean of the smallest activation that a batch kept."""
         config = self.config
-        if self.steps < config.threshold_start or not len(codes.values):
+        if not len(codes.values):
             return
-        smallest = float(codes.values.min())
+        self._smallest = smallest = float(codes.values.min())
+        if self.steps < config.threshold_start:
+            return
         if self.threshold < 0:
             self.threshold = smallest if config.threshold_from == "first" else 0.0
             if config.threshold_from == "first":
@@ -202,7 +217,8 @@ class Trainer:
             outcome.gradients.decoder_bias.sub_(outcome.gradients.encoder_bias @ own.encoder)
         if config.decoder == "unit":
             # What points along a row is undone when the row is brought back to its length.
-            outcome.gradients.decoder.addcmul_(outcome.gradients.along[:, None], own.decoder, value=-1)
+            along = outcome.gradients.along / own.decoder.square().sum(1).clamp(min=1e-12)
+            outcome.gradients.decoder.addcmul_(along[:, None], own.decoder, value=-1)
         gradients, trained = list(outcome.gradients[:4]), list[Tensor](own)
         if outcome.threshold is not None:
             gradients.append(outcome.threshold)
@@ -227,7 +243,7 @@ class Trainer:
         own = self.weights
         length = lengths(own.decoder)
         # The scores by which events are chosen are in units of rows of length 1 already.
-        threshold = self.log_threshold.exp() * length if self._jumps else torch.tensor(max(0.0, self.threshold))
+        threshold = self.log_threshold.exp() * length if self._jumps else torch.tensor(self.inference_threshold)
         weights = {
             "W_enc": own.encoder * length[:, None],
             "b_enc": own.encoder_bias * length / scale,
@@ -236,9 +252,14 @@ class Trainer:
             "threshold": threshold.to(self.device) / scale,
         }
         changes: dict[str, Any] = {"decoder": "unit"}
-        if scale != 1:
+        if config.normalisation not in PER_TOKEN:
             changes["normalisation"] = "none"
         return SAE(config.model_copy(update=changes), weights, origin)
+
+    @property
+    def inference_threshold(self) -> float:
+        """The running mean, or until it has begun what the last batch kept; 0 before the first."""
+        return max(0.0, self.threshold if self.threshold >= 0 else self._smallest)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on: tensors, and plain numbers."""
@@ -250,20 +271,20 @@ class Trainer:
         }
         own = {name: each.detach().clone() for name, each in zip(NAMES, self.weights, strict=True)}
         held = {"log_threshold": self.log_threshold.detach().clone(), "silent": self.silent.clone()}
-        counters = {"steps": self.steps, "tokens": self.tokens, "threshold": self.threshold, "scale": self.scale}
-        return own | held | moments | counters | {"biased": self._biased}
+        return own | held | moments | {name: getattr(self, place) for name, place in _COUNTERS.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where ``state_dict`` was taken. Raises InputError where something is missing or misshapen."""
         checked(self.config, {name: state[name] for name in NAMES if name in state})
-        missing = [name for name in ("log_threshold", "silent", "steps", "tokens", "threshold") if name not in state]
+        missing = [name for name in ("log_threshold", "silent", *_COUNTERS) if name not in state]
         if missing:
             raise InputError(f"the training state lacks {', '.join(missing)}; it is not one of a trainer.")
         held = dict(zip((*NAMES, "log_threshold"), (*self.weights, self.log_threshold), strict=True))
-        self.steps, self.tokens, self.threshold = int(state["steps"]), int(state["tokens"]), float(state["threshold"])
-        self.scale, self._biased = float(state["scale"]), bool(state["biased"])
+        for name, place in _COUNTERS.items():
+            setattr(self, place, type(getattr(self, place))(state[name]))
         self.silent.copy_(state["silent"])
+        self._adam.state.clear()
         for name, each in held.items():
             each.copy_(state[name])
             if f"{name}.exp_avg" in state:

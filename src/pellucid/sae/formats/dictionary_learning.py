@@ -58,7 +58,6 @@ _SAME = {
     "threshold_beta": "threshold_decay",
     "threshold_start_step": "threshold_start",
     "bandwidth": "bandwidth",
-    "target_l0": "target_l0",
     "sparsity_penalty": "l0_weight",
     "sparsity_warmup_steps": "l0_warmup",
 }
@@ -124,7 +123,8 @@ def _training(path: Path, trainer: Mapping[str, Any], state: Weights, width: int
     elif found.get("steps"):
         found["decay"] = 0.0
     if architecture == "jumprelu":
-        return {**found, "aux_weight": 0.0}
+        k = min(width, round(trainer.get("target_l0") or 1))
+        return {**found, "aux_weight": 0.0, "k": max(1, k)}
     k = state["k"].item() if "k" in state else entry(path, trainer, "k")
     if architecture != "matryoshka":
         return {**found, "k": int(k)}
@@ -204,6 +204,7 @@ def _settings(sae: SAE) -> dict[str, Any]:
         "activation_dim": config.d_in,
         "dict_size": config.width,
         "k": config.k,
+        "target_l0": config.k if config.architecture == "jumprelu" else None,
         "decay_start": round(config.steps * (1 - config.decay)) if config.steps and config.decay else None,
         "device": "cpu",
         "layer": layer,

@@ -37,9 +37,11 @@ class Grid(Record):
         ]
 
     def _config(self, d_in: int, varied: dict[str, Any]) -> Config:
+        if "d_in" in self.changes:
+            raise InputError("d_in is the width of the store's activations; leave it out of the settings.")
         twice = sorted(set(varied) & set(self.changes))
         if twice:
             raise InputError(f"{twice[0]} is given as a list of values and once more as a setting; give it once.")
         if self.preset is None:
-            return Config(d_in=d_in, **varied | self.changes)
+            return Config(d_in=d_in, **{"normalisation": "mean-square"} | varied | self.changes)
         return preset(self.preset, d_in=d_in, **varied | self.changes)

@@ -14,6 +14,8 @@ from pellucid.sae.codes import Codes, starts
 from pellucid.sae.config import Config
 from pellucid.sae.step.sparse import bags, products, square
 
+PART = 5
+"""S takes at most one part in so many of a matrix of tokens by latents."""
 MOST_PARTS = 8
 """Parts that a batch is at most taken in, since each writes whole gradients."""
 
@@ -36,12 +38,6 @@ class Gradients(NamedTuple):
     decoder_bias: Float[Tensor, " dim"]
     along: Float[Tensor, " latent"]
     """That by the decoder times its row: the sum of value * d value, which needs no pass over the matrix."""
-
-    def add(self, other: "Gradients") -> "Gradients":
-        """The sum with other gradients, written over these."""
-        for mine, theirs in zip(self, other, strict=True):
-            mine.add_(theirs)
-        return self
 
 
 class Prefixed(NamedTuple):
@@ -83,7 +79,7 @@ def learn(
 ) -> Pass:
     """Loss and gradients of a batch.
 
-    Taken some tokens at a time, so that S never needs more than a quarter of a matrix of tokens by latents.
+    Taken some tokens at a time, so that S stays far smaller than a matrix of tokens by latents.
 
     Args:
         config: weights of the prefixes, and the reduction.
@@ -94,24 +90,30 @@ def learn(
         residual: where to write x - xhat of the whole reconstruction, if anywhere.
     """
     tokens, dim = centred.shape
-    size = max(tokens * config.width // (4 * dim * len(config.prefixes)), -(-tokens // MOST_PARTS), 1)
-    whole = None
+    size = max(tokens * config.width // (PART * dim * len(config.prefixes)), -(-tokens // MOST_PARTS), 1)
+    gradients, loss, missed = None, 0.0, 0.0
     for start in range(0, tokens, size):
         part = slice(start, start + size)
         left = None if residual is None else residual[part]
-        found = _learn_part(config, codes.part(start, start + size), weights, x[part], centred[part], left, tokens)
-        if whole is None:
-            whole = found
-        else:
-            whole = Pass(whole.gradients.add(found.gradients), whole.loss + found.loss, whole.missed + found.missed)
-    assert whole is not None
-    return whole
+        found = _learn_part(
+            config, codes.part(start, start + size), weights, x[part], centred[part], left, tokens, gradients
+        )
+        gradients, loss, missed = found.gradients, loss + found.loss, missed + found.missed
+    assert gradients is not None
+    return Pass(gradients, loss, missed)
 
 
 def _learn_part(
-    config: Config, codes: Codes, weights: Weights, x: Tensor, centred: Tensor, residual: Tensor | None, tokens: int
+    config: Config,
+    codes: Codes,
+    weights: Weights,
+    x: Tensor,
+    centred: Tensor,
+    residual: Tensor | None,
+    tokens: int,
+    before: Gradients | None,
 ) -> Pass:
-    """Decode every prefix, compare, and go back; ``tokens`` are those of the whole batch."""
+    """Decode every prefix, compare, and go back; ``tokens`` are those of the whole batch, ``before`` what to add to."""
     unit = config.unit / tokens
     placed = Prefixed.of(codes, config.prefixes)
     slopes = bags(codes.latents, placed.starts, weights.decoder, codes.values)
@@ -128,7 +130,7 @@ def _learn_part(
         errors[:, group] *= 2 * unit * weight
     for group in reversed(range(placed.groups - 1)):
         errors[:, group] += errors[:, group + 1]
-    gradients = gradients_of(codes, placed, slopes, weights, x)
+    gradients = gradients_of(codes, placed, slopes, weights, x, before)
     gradients.decoder_bias.add_(errors[:, 0].sum(0))
     if config.bias_weight:
         loss += unit * config.bias_weight * square(centred)
@@ -137,9 +139,14 @@ def _learn_part(
 
 
 def gradients_of(
-    codes: Codes, placed: Prefixed, slopes: Float[Tensor, "bag dim"], weights: Weights, x: Float[Tensor, "token dim"]
+    codes: Codes,
+    placed: Prefixed,
+    slopes: Float[Tensor, "bag dim"],
+    weights: Weights,
+    x: Float[Tensor, "token dim"],
+    before: Gradients | None = None,
 ) -> Gradients:
-    """Gradients by encoder and decoder; that by the decoder's bias is left at 0.
+    """Gradients by encoder and decoder; that by the decoder's bias is left as it was, or at 0.
 
     Args:
         codes: the events.
@@ -147,11 +154,18 @@ def gradients_of(
         slopes: gradient by the reconstruction.
         weights: of the autoencoder.
         x: what the encoder read.
+        before: gradients to add to, one matrix after the other, so that only one more is held at a time.
     """
     order = torch.argsort(codes.latents, stable=True)
     latents, values = codes.latents[order], codes.values[order]
     first = starts(latents, codes.width)
     by_value = products(slopes, weights.decoder, placed.starts, codes.latents)[order]
+    if before is not None:
+        before.encoder.add_(bags(codes.tokens[order], first, x, by_value))
+        before.encoder_bias.index_add_(0, latents, by_value)
+        before.decoder.add_(bags(placed.bags[order], first, slopes, values))
+        before.along.index_add_(0, latents, values * by_value)
+        return before
     none = torch.zeros(codes.width, dtype=x.dtype, device=x.device)
     return Gradients(
         encoder=bags(codes.tokens[order], first, x, by_value),

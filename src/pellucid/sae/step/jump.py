@@ -31,6 +31,7 @@ def jump(
     config: Config,
     weights: Weights,
     threshold: Float[Tensor, " latent"],
+    bandwidth: float,
     encoder: Encoder,
     centred: Float[Tensor, "token dim"],
     l0_weight: float,
@@ -55,8 +56,8 @@ def jump(
         gradients.decoder.addmm_(z.t(), slope)
         gradients.decoder_bias.add_(slope.sum(0))
         by_value = slope @ weights.decoder.t()
-        near = ((a - threshold).abs() < config.bandwidth / 2).to(a.dtype)
-        by_threshold -= (near * by_value).sum(0) * threshold / config.bandwidth
+        near = ((a - threshold).abs() < bandwidth / 2).to(a.dtype)
+        by_threshold -= (near * by_value).sum(0) * threshold / bandwidth
         window += near.sum(0)
         by_value *= gate
         gradients.along.add_((by_value * z).sum(0))
@@ -64,10 +65,10 @@ def jump(
         gradients.encoder_bias.add_(by_value.sum(0))
         fired += gate.sum(0)
     count = float(fired.sum()) / tokens
-    if config.target_l0 is None:
+    if config.sparsity == "count":
         loss, by_count = loss + l0_weight * count, l0_weight
     else:
-        loss += l0_weight * (count / config.target_l0 - 1) ** 2
-        by_count = 2 * l0_weight * (count / config.target_l0 - 1) / config.target_l0
-    by_threshold -= by_count * window / (config.bandwidth * tokens)
+        loss += l0_weight * (count / config.k - 1) ** 2
+        by_count = 2 * l0_weight * (count / config.k - 1) / config.k
+    by_threshold -= by_count * window / (bandwidth * tokens)
     return Jump(gradients, by_threshold, loss, residual, fired)
