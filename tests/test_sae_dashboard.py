@@ -24,7 +24,8 @@ from pellucid.report import latents_figures
 from pellucid.report.latents import COLUMNS, index_page, latent_page
 from pellucid.report.latents_view import Estimate, HistogramView, ScoreView, TokenView
 from pellucid.sae.events import Events, logits
-from pellucid.sae.interpretation.results import INTERPRETATIONS, Interpretation
+from pellucid.sae.events.digest import digest
+from pellucid.sae.interpretation.results import INTERPRETATIONS, SETTINGS, Interpretation
 from pellucid.sae.interpretation.scoring import Verdict, score
 from pellucid.sae.store.encoded import Encoded
 from pellucid.sae.store.manifest import Manifest
@@ -396,6 +397,47 @@ def test_scores_stand_beside_their_baselines():
     assert dict(first.beside)["always the same answer"] == Estimate(0.5)
     assert dict(first.beside)["with the explanation of another latent"].value == wrong.accuracy.value
     assert found.scores[2].note == "10 examples, 1 of whose answers could not be read"
+
+
+def test_every_page_has_the_runs_means_of_other_explanations_and_of_random_directions():
+    truth = [True] * 5 + [False] * 5
+    right, half = (
+        score(truth, [Verdict(each, 1.0 if each else -1.0) for each in said], ["random"] * 10)
+        for said in (truth, [True] * 10)
+    )
+    given = [Interpretation(latent=each, explanation="a phrase", scores={"detection": right},
+                            shuffled={"detection": half} if each < 2 else {}) for each in range(3)]  # fmt: skip
+    found = meanings(given, [Interpretation(latent=0, explanation="nothing", scores={"detection": half})])
+    for latent in range(3):
+        beside = dict(found[latent].scores[0].beside)
+        assert beside["with the explanation of another latent, mean over 2 latents of the run"].value == 0.5
+        assert beside["random directions, mean over 1 directions of the run"] == Estimate(0.5)
+        assert ("with the explanation of another latent" in beside) == (latent < 2)
+
+
+def test_interpretations_of_another_autoencoder_are_refused(made, tmp_path):
+    sources_, _, folder = made
+    given = Interpretation(latent=4, explanation="four")
+    (tmp_path / INTERPRETATIONS).write_text(f"{given.model_dump_json()}\n")
+
+    def opened():
+        return sources.opened(
+            folder / "sae", sources_.store.folder, folder / "events", interpretations=tmp_path, logits=False
+        )
+
+    (tmp_path / SETTINGS).write_text(json.dumps({"sources": {"sae": digest(sources_.sae)}}))
+    assert opened().meanings[4].explanation == "four"
+    (tmp_path / SETTINGS).write_text(json.dumps({"sources": {"sae": digest(autoencoder(seed=1))}}))
+    with pytest.raises(InputError, match="of another autoencoder"):
+        opened()
+    (tmp_path / SETTINGS).write_text("{")
+    with pytest.raises(RecordError, match="no description of a run"):
+        opened()
+    (tmp_path / SETTINGS).unlink()
+    beyond = given.model_copy(update={"latent": WIDTH})
+    (tmp_path / INTERPRETATIONS).write_text(f"{beyond.model_dump_json()}\n")
+    with pytest.raises(InputError, match=f"speak of latent {WIDTH}"):
+        opened()
 
 
 @pytest.mark.parametrize(

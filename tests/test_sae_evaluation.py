@@ -1,17 +1,23 @@
 """Every number of an evaluation against the plainest reading of its formula, and against its closed forms."""
 
 import json
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from oracles import sae_metrics as oracle
 from pellucid import sae
-from pellucid.errors import InputError, NumericalError
-from pellucid.sae.evaluation import evaluate
+from pellucid.cli import app
+from pellucid.errors import InputError, NumericalError, RecordError
+from pellucid.sae.evaluation import Evaluation, evaluate
 from pellucid.sae.evaluation import evaluating as evaluating_module
+from pellucid.sae.evaluation import partial as partial_module
 from pellucid.sae.evaluation.similarity import max_cosines
+from pellucid.sae.events.columns import column
 from tiny_stores import D_IN, SITE, activations, autoencoder, constant, perfect, store_of
 
 
@@ -195,11 +201,65 @@ def test_held_out_is_what_the_origin_says(tmp_path):
     assert evaluate(model, store).held_out is None
     model.origin = sae.Origin(store=store.digest)
     assert evaluate(model, store).held_out is False
-    model.origin = sae.Origin(store="0" * 64, site=SITE, corpus="another")
-    assert evaluate(model, store).held_out is True
-    # Other rows of the same texts.
-    model.origin = sae.Origin(store="0" * 64, site=SITE, corpus=store.manifest.corpus)
+    # A name tells nothing: one file has many.
+    model.origin = sae.Origin(store="0" * 64, site=SITE, corpus="./another")
     assert evaluate(model, store).held_out is None
+    same = store.manifest.making.corpus.digest
+    for digest, held_out in {"f" * 64: True, same: None}.items():
+        model.origin = sae.Origin(store="0" * 64, corpus="./another", training={"corpus_digest": digest})
+        assert evaluate(model, store).held_out is held_out
+
+
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_result_that_cannot_be_written_is_kept(tmp_path, monkeypatch):
+    store, kept, out = store_of(tmp_path / "store", activations()), tmp_path / "kept", tmp_path / "found.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluating_module, "write_atomically", full)
+        with pytest.raises(RecordError, match=r"found\.json' cannot be written \(No space left"):
+            evaluate(autoencoder(), store, partial=kept, out=out)
+        patch.setattr(partial_module, "write_atomically", full)
+        with pytest.raises(RecordError, match=r"found\.json' cannot be written"):
+            evaluate(autoencoder(), store, partial=tmp_path / "other", out=out)
+    assert kept.is_file()
+    found = evaluate(autoencoder(), store, partial=kept, out=out)
+    assert Evaluation.model_validate_json(out.read_bytes()) == found
+    assert not kept.exists()
+    with pytest.raises(InputError, match=r"is a folder.*evaluation\.json"):
+        evaluate(autoencoder(), store, out=tmp_path)
+
+
+def test_the_command_keeps_an_evaluation_whose_events_fail(tmp_path, monkeypatch):
+    store_of(tmp_path / "store", activations())
+    autoencoder().save(tmp_path / "sae")
+    out, events = tmp_path / "found.json", tmp_path / "events"
+    words = ["sae", "evaluate", tmp_path / "sae", "--store", tmp_path / "store", "--events", events, "--out"]
+
+    def run(*more):
+        return CliRunner().invoke(app, [*map(str, (*words, *more))])
+
+    refused = run(tmp_path)
+    assert refused.exit_code == 2
+    assert "is a folder" in refused.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr("pellucid.sae.events.columns.os", SimpleNamespace(getpid=os.getpid, fsync=full))
+        failed = run(out, "--json")
+    assert failed.exit_code == 1, failed.output
+    assert "what was encoded before is kept" in failed.stderr
+    assert str(events) in failed.stderr
+    assert json.loads(failed.stdout) == json.loads(out.read_text())
+    assert not list(events.glob(".*.npy.*"))
+    assert "Events: " in run(out).stdout
+
+
+def test_a_column_on_a_full_disk_names_its_file(tmp_path):
+    (tmp_path / f".values.npy.{os.getpid()}.tmp").symlink_to("/dev/full")
+    said = r"values\.npy' cannot be written \(No space left on device\).*what was encoded before is kept"
+    with pytest.raises(RecordError, match=said), column(tmp_path / "values.npy", np.float32, 3) as append:
+        append(np.zeros(3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_round_trip(judged):

@@ -230,6 +230,17 @@ def test_saving_again_replaces_and_leaves_other_files_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors", "notes.txt"]
 
 
+@pytest.mark.parametrize("format", LAYOUTS)
+def test_the_current_folder_takes_an_autoencoder(format, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    made("topk").save(".", format)
+    # Not replaced by another one, which would leave every process in it nowhere.
+    assert layout_of(Path("..", "here")).name == layout_of(Path.cwd()).name == format
+    assert SAE.load(".").config.architecture == "topk"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_two_layouts_do_not_share_a_folder(tmp_path):
     made().save(tmp_path / "out", "sae-lens")
     with pytest.raises(InputError, match="already holds an autoencoder in the layout 'sae-lens'"):
@@ -334,6 +345,49 @@ def test_damage_is_told_in_one_sentence(damage, tmp_path):
     made().save(tmp_path / "out", format)
     act(tmp_path / "out")
     with pytest.raises(kind, match=said) as caught:
+        SAE.load(tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def _metadata(details):
+    def damage(folder):
+        path = folder / "cfg.json"
+        document = json.loads(path.read_text())
+        document["metadata"].pop("pellucid")
+        document["metadata"]["training_architecture_details"] |= details
+        path.write_text(json.dumps(document))
+
+    return damage
+
+
+def _trainer(**entries):
+    def damage(folder):
+        path = folder / "config.json"
+        document = json.loads(path.read_text())
+        document["trainer"] |= entries
+        path.write_text(json.dumps(document))
+
+    return damage
+
+
+ODD = {
+    "steps": ("dictionary-learning", _trainer(steps="abc", decay_start=3)),
+    "decay_start": ("dictionary-learning", _trainer(steps=10, decay_start=[1])),
+    "weights-number": ("dictionary-learning", _trainer(group_weights=4)),
+    "weights-text": ("dictionary-learning", _trainer(group_weights="abc")),
+    "normalisation": ("sae-lens", _entry("normalize_activations", [1])),
+    "widths": ("sae-lens", _metadata({"matryoshka_widths": 4})),
+    "k": ("sae-lens", _metadata({"k": [1]})),
+}
+
+
+@pytest.mark.parametrize("damage", ODD)
+def test_entries_of_an_odd_type_name_the_file(damage, tmp_path):
+    format, act = ODD[damage]
+    made().save(tmp_path / "out", format)
+    act(tmp_path / "out")
+    with pytest.raises(RecordError, match=r"(config|cfg)\.json' ") as caught:
         SAE.load(tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(".")

@@ -20,7 +20,7 @@ from pellucid.sae.interpretation.drawing import outlined
 from pellucid.sae.interpretation.judging import Task, beliefs
 from pellucid.sae.interpretation.places import draw
 from pellucid.sae.interpretation.selecting import selected
-from pellucid.sae.interpretation.summary import summarised
+from pellucid.sae.interpretation.summary import mean, summarised
 from pellucid.sae.interpretation.windows import Activity, Windows, quantile_of
 from toy_latents import ANIMALS, FRUITS, WORDS, Events, Store, on, toys
 
@@ -265,6 +265,7 @@ def test_what_models_say_is_read_or_counts_as_unreadable():
     assert read("Answer: 1") == [True]
     assert read('{"labels": [0]}') == [False]
     assert read('```json\n{"labels": [1, 0, 1]}\n```', 3) == [True, False, True]
+    assert read('Of {two}, as {"labels": [...]}: {"labels": [1, 0]} ok', 2) == [True, False]
     for bad in ("", "yes", "1 or 0", "10", "0.5", "{", '{"labels": [2]}', '{"labels": [1, 0]}'):
         assert read(bad) is None, bad
     for bad in ('{"labels": [1, 0]}', "1, 0, 1", "[1, 0, null]", "{}", '{"labels": "101"}'):
@@ -281,6 +282,11 @@ def test_an_explanation_is_at_most_twenty_words():
     assert read("") is None
     assert read("...") is None
     assert read('{"explana') is None
+    assert read("Explanation:\nwords about war") == "words about war"
+    assert read("**The phrase:**\n\n* words about war") == "words about war"
+    assert read('Sure! Here is the JSON: {"explanation":"dogs"}') == "dogs"
+    assert read('Sure! {"explanation": "dogs') is None
+    assert read("{" * 100_000) is None
 
 
 def test_a_question_shows_marks_and_activations_and_says_that_the_text_is_no_instruction(chooser):
@@ -436,6 +442,16 @@ def test_results_tell_what_each_latent_is_and_why_some_are_not_scored(toy, tmp_p
     assert summary.rows[0].random_accuracy.latents == 2
     for each in found.values():
         assert not {one.split(":")[0] for one in each.explained_from} & {one.split(":")[0] for one in each.scored_on}
+
+
+def test_a_mean_of_one_latent_has_no_interval(toy, tmp_path):
+    assert mean([]).mean is None
+    assert mean([0.75]).mean.model_dump() == {"value": 0.75, "low": None, "high": None}
+    several = mean([0.5, 0.75, 1.0]).mean
+    assert several.low < several.value == 0.75 < several.high
+    run(toy, tmp_path, latents=[0])
+    row = json.loads((tmp_path / "summary.json").read_text())["rows"][0]
+    assert row["accuracy"] == {"mean": {"value": 1.0, "low": None, "high": None}, "latents": 1}
 
 
 def test_unreadable_answers_are_counted_in_the_summary(toy, tmp_path):

@@ -170,6 +170,25 @@ def test_an_endpoint_that_is_not_there_is_one_sentence():
         sut.Endpoint(gone, "m", key_variable="NOT_SET_ANYWHERE")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://localhost:1/vä", "http://localhost:abc/v1", "http://localhost:99999/v1", "http://localhost:0/v1",
+        "http://[::1", "http://ex ample/v1", "https://", "http://:8000/v1", "http://a\nb/v1", f"http://{'a' * 70}/v1",
+    ],
+)  # fmt: skip
+def test_an_address_where_no_server_can_be_is_refused_before_anything_is_asked(address):
+    with pytest.raises(InputError, match="no address of an endpoint") as caught:
+        sut.Endpoint(address, "m")
+    assert str(caught.value).startswith(repr(address))
+
+
+def test_a_password_in_an_address_is_refused_and_not_told():
+    with pytest.raises(InputError, match="PELLUCID_LLM_KEY") as caught:
+        sut.Endpoint("http://me:secret-123@localhost:8000/v1", "m")
+    assert "secret-123" not in str(caught.value)
+
+
 def test_what_a_server_refuses_by_name_is_left_out_and_said():
     refusals = {
         "logprobs": "logprobs are not supported",

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import math
 
 import numpy as np
@@ -21,8 +22,11 @@ from pellucid.methods.latents_asking import put
 from pellucid.models import CausalLM, ImageClassifier, Preprocessing, TextClassifier
 from pellucid.models.vision_language import VisionLanguage
 from pellucid.report import explanation_page, explanation_text
+from pellucid.report.firings import FiringsView
 from pellucid.sae import SAE, Config, Origin
-from pellucid.sae.interpretation.results import INTERPRETATIONS, Interpretation
+from pellucid.sae.dictionary import Dictionary
+from pellucid.sae.events.digest import digest
+from pellucid.sae.interpretation.results import INTERPRETATIONS, SETTINGS, Interpretation
 
 TEXT = "The patient is 52"
 SITE = "model.layers.0"
@@ -384,6 +388,10 @@ def test_a_picture_with_a_text():
         found = pellucid.explain(model, raw, method=method, features="latents:8", target=Answer("red"), **options)
         assert found.picture is None
         assert len(found.pieces) == model.encode(raw).text.positions + len(model.texts.answer_ids("red")) - 1
+        written = "".join(found.pieces)
+        assert " patch 0,0 patch 0,1 patch 0,2 patch 0,3 patch 1,0" in written
+        assert "patch 3,3 what color is the shape" in written
+        assert "<image>" not in written
     latent = pellucid.Latent(found.features[0].index, **options)
     for method in ("attnlrp", "occlusion"):
         both = pellucid.explain(model, raw, method=method, features="patch+word", target=latent)
@@ -433,6 +441,61 @@ def test_deletion_compares_named_latents_with_other_latents(model, sae):
     assert found.checks["deletion"].value > 0
     assert found.checks["insertion"].value > 0
     assert found.checks["deletion"].threshold > 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_where_latents_have_few_orders_deletion_tells_nothing(model, sae, count):
+    question = put(
+        model, TEXT, all_methods()["occlusion"].facts, target=YES, features=f"latents:{count}", sae=sae, site=SITE,
+        most_features=99,
+    )  # fmt: skip
+    found = pellucid.explain(
+        model, TEXT, method="exact_shapley", features=f"latents:{count}", sae=sae, site=SITE, target=YES, checks="full"
+    )
+    assert question.deleting().players == count
+    for name in ("deletion", "insertion"):
+        assert found.checks[name].passed is None
+        assert "too few to tell" in found.checks[name].detail
+    assert found.checks.reliable is not False
+
+
+def test_a_latent_without_a_value_is_from_nowhere(model, sae):
+    found = pellucid.explain(model, TEXT, method="attnlrp", features="latents", sae=sae, site=SITE, target=YES)
+    nothing = found.model_copy(update={"event_values": np.zeros_like(found.event_values)})
+    assert FiringsView.of(nothing).peaks == {}
+    view = FiringsView.of(found)
+    assert set(view.peaks) == {feature for (feature, _), told in zip(view.events, view.told, strict=True) if told}
+    assert "mostly from “is”" in view.peaks.values()
+
+
+def test_another_model_is_refused_and_another_site_is_told(model):
+    own = model.fingerprint().weights
+    options = {"method": "occlusion", "site": SITE, "target": YES}
+    elsewhere = dictionary(origin=Origin(model="tiny", fingerprint=own, site="model.layers.1"))
+    found = pellucid.explain(model, TEXT, features="latents", sae=elsewhere, **options)
+    assert found.checks["site"].passed is False
+    assert not found.checks["site"].decisive
+    assert "trained at model.layers.1 and reads model.layers.0" in found.checks["site"].detail
+    latent = pellucid.Latent(found.features[0].index, sae=elsewhere, site=SITE)
+    told = pellucid.explain(model, TEXT, **options | {"target": latent, "site": None})
+    assert told.checks["site"].passed is False
+    there = dictionary(origin=Origin(model="tiny", fingerprint=own, site=SITE))
+    found = pellucid.explain(model, TEXT, features="latents", sae=there, **options)
+    assert "site" not in [each.name for each in found.checks.items]
+    other = dictionary(origin=Origin(model="another", fingerprint="0" * 64, site=SITE))
+    for given in ({"features": "latents", "sae": other}, {"target": pellucid.Latent(0, sae=other)}):
+        with pytest.raises(InputError, match="trained on another with other weights"):
+            pellucid.explain(model, TEXT, **options | given)
+
+
+def test_interpretations_of_another_autoencoder_are_not_its_meanings(tmp_path):
+    dictionary(origin=Origin(site=SITE)).save(tmp_path)
+    (tmp_path / INTERPRETATIONS).write_text(f"{Interpretation(latent=0, explanation='cats').model_dump_json()}\n")
+    (tmp_path / SETTINGS).write_text(json.dumps({"sources": {"sae": digest(dictionary())}}))
+    assert Dictionary.of(tmp_path, None).meanings == {0: "cats"}
+    (tmp_path / SETTINGS).write_text(json.dumps({"sources": {"sae": digest(dictionary(seed=1))}}))
+    with pytest.raises(InputError, match="of another autoencoder"):
+        Dictionary.of(tmp_path, None)
 
 
 def test_a_result_says_which_dictionary_and_comes_back_from_a_file(model, sae, tmp_path):
@@ -497,11 +560,21 @@ def test_bad_input_is_refused_in_a_sentence(model, given, told):
 
 
 def test_more_latents_than_can_be_played_are_refused(model, sae):
-    with pytest.raises(InputError, match="latents:100"):
+    with pytest.raises(InputError, match="latents:50"):
         put(
             model, TEXT, all_methods()["occlusion"].facts, target=YES, features="latents", sae=sae, site=SITE,
             most_features=3,
         )  # fmt: skip
+
+
+def test_a_game_without_a_number_has_at_most_256_players(model):
+    wide = dictionary(width=600, k=80)
+    options = {"target": YES, "sae": wide, "site": SITE, "most_features": 8192}
+    games, traced = all_methods()["occlusion"].facts, all_methods()["attnlrp"].facts
+    with pytest.raises(InputError, match=r"at most 256 .*latents:50"):
+        put(model, TEXT, games, features="latents", **options)
+    assert len(put(model, TEXT, games, features="latents:300", **options).features) > 256
+    assert len(put(model, TEXT, traced, features="latents", **options).features) > 256
 
 
 def test_a_place_without_a_sequence_is_refused(pooled):

@@ -3,10 +3,12 @@
 import csv
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from pellucid import sae
@@ -15,6 +17,7 @@ from pellucid.errors import InputError, RecordError, UnknownNameError
 from pellucid.sae import releasing
 from pellucid.sae.evaluation.records import Densities, Evaluation, Quality
 from pellucid.sae.events.digest import digest
+from pellucid.sae.formats.sums import sums_of
 from pellucid.sae.interpretation.results import INTERPRETATIONS, Interpretation
 from pellucid.sae.interpretation.scoring import Verdict, score
 
@@ -155,6 +158,75 @@ def test_what_is_of_another_autoencoder_is_refused(model, beside, tmp_path):
     with pytest.raises(RecordError, match="the evaluation"):
         sae.release(model, tmp_path / "out", evaluation=beside[1])
     assert not (tmp_path / "out").exists()
+
+
+def _of(folder, found):
+    (folder / "run.json").write_text(json.dumps({"sources": {"sae": found}}))
+
+
+def test_interpretations_of_another_autoencoder_are_refused(model, beside, tmp_path):
+    _of(beside[0], "f" * 64)
+    with pytest.raises(InputError, match=r"interpretations .* are of another autoencoder \(f{12}"):
+        released(model, beside, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    _of(beside[0], digest(model))
+    first = released(model, beside, tmp_path / "out").folder
+    weights = {name: 2 * value for name, value in model.state_dict().items()}
+    other = sae.SAE(model.config, weights, model.origin)
+    with pytest.raises(InputError, match=r"interpretations in the release .* are of another autoencoder"):
+        sae.release(other, tmp_path / "more", interpretations=first)
+    assert sae.release(model, tmp_path / "more", interpretations=first).interpretations == 1
+
+
+def _summed_again(folder):
+    names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS")
+    (folder / "SHA256SUMS").write_text(sums_of(folder, names))
+
+
+def test_verify_compares_what_was_packed_with_what_is_there(model, beside, tmp_path):
+    folder = released(model, beside, tmp_path / "out").folder
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: 2 * value for name, value in tensors.items()}, folder / "model.safetensors")
+    _summed_again(folder)
+    with pytest.raises(RecordError, match=r"is another .* than the one that was packed"):
+        releasing.verify(folder)
+    (folder / "release.json").unlink()
+    _summed_again(folder)
+    with pytest.raises(RecordError, match="nothing tells which autoencoder its interpretations are of"):
+        releasing.verify(folder)
+
+
+def test_a_layout_that_rounds_is_verified_too(model, beside, tmp_path):
+    config = model.config.model_copy(update={"subtract_decoder_bias": False})
+    weights = dict(model.state_dict()) | {"b_dec": torch.linspace(0.1, 0.7, D)}
+    shifted = sae.SAE(config, weights, model.origin)
+    beside[1].write_text(evaluated(shifted).model_dump_json())
+    _of(beside[0], digest(shifted))
+    found = released(shifted, beside, tmp_path / "out", format="dictionary-learning")
+    assert digest(sae.SAE.load(found.folder)) != digest(shifted)
+    assert releasing.verify(found.folder) == found
+
+
+def test_the_current_folder_takes_a_release_or_nothing(model, tmp_path, monkeypatch):
+    here, replace = tmp_path / "here", Path.replace
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def full(path, target):
+        if Path(target).name == "SHA256SUMS" and Path(target).parent == Path():
+            raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(RecordError, match=r"'\.' cannot be written \(No space left"):
+            sae.release(model, ".")
+    assert list(here.iterdir()) == []
+    found = sae.release(model, ".")
+    assert "# here\n" in Path("README.md").read_text()
+    # Not replaced by another one, which would leave every process in it nowhere.
+    assert releasing.verify(Path.cwd()).files == found.files
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def test_a_failure_leaves_nothing(model, tmp_path, monkeypatch):

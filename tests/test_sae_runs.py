@@ -23,6 +23,7 @@ from pellucid.sae import SAE, Config
 from pellucid.sae.runs import Grid, fitted, read_plan, read_runs, train
 from pellucid.sae.runs.feed import feed
 from pellucid.sae.runs.holdout import choose
+from pellucid.sae.runs.log import Log
 from pellucid.sae.runs.plan import difference
 from pellucid.sae.store import Store, harvest
 
@@ -75,6 +76,7 @@ def test_every_run_is_there_with_its_record(store, whole):
         sae = SAE.load(whole / run.name)
         assert sae.origin.site == SITES[0]
         assert sae.origin.store == store.digest
+        assert sae.origin.training["corpus_digest"] == store.manifest.making.corpus.digest
         assert sae.origin.tokens == run.tokens == 64 * read_plan(whole).steps[SITES[0]]
         assert sae.origin.training["config"]["normalisation"] == "mean-square"
         assert sae.origin.training["selection"] == "float32"
@@ -233,6 +235,16 @@ def test_a_full_disk_keeps_the_checkpoint_before(store, whole, tmp_path, monkeyp
     assert {path.name for path in folder.glob("*.safetensors")} == set(named)
     trained(store, out)
     assert equal(out, whole)
+
+
+def test_a_log_on_a_full_disk_names_its_file(tmp_path):
+    log, path = Log(tmp_path, ["run"]), tmp_path / "logs/run.jsonl"
+    log.write({"run": {"step": 1}})
+    log.go_back_to(1)
+    path.unlink()
+    path.symlink_to("/dev/full")
+    with pytest.raises(RecordError, match=r"run\.jsonl' cannot be written \(No space left.*checkpoint before.*kept"):
+        log.write({"run": {"step": 2}})
 
 
 def test_a_changed_checkpoint_is_refused(store, tmp_path):
@@ -487,7 +499,9 @@ def test_the_command_says_it_in_a_table(store, tmp_path, command):
         store.folder, "--site", SITES[0], "--width", "64", "--k", "4", "--tokens", 128, "--batch", 64, "--out", tmp_path
     )
     assert done.exit_code == 0, done.output
-    assert "held out" in done.stdout
+    assert done.stdout.splitlines()[1].split() == ["loss", "L0", "FVU", "dead", "FVU", "L0", "dead"]
+    (run,) = read_runs(tmp_path).values()
+    assert f"{run.figures['held_out_dead_share']:.1%}" in done.stdout
     assert "transformer.h.0-matryoshka-64-k4-s0" in done.stdout
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -13,14 +14,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 import tiny
 from pellucid.errors import InputError, NumericalError, PellucidError, RecordError, UnknownNameError
 from pellucid.models import CausalLM, TextClassifier
+from pellucid.sae.runs.holdout import choose
 from pellucid.sae.site import Site
-from pellucid.sae.store import Cursor, Store, harvest, harvesting, job
+from pellucid.sae.store import Cursor, Store, harvest, harvesting, job, lock
+from pellucid.sae.store.lock import LOCK, Holder
 from pellucid.sae.store.order import order
 from pellucid.sae.store.statistics import Sums
 from pellucid.sae.store.values import Rows
@@ -313,6 +317,51 @@ def test_it_says_beforehand_what_it_takes_and_whether_the_disk_has_room(model, t
     assert not list((tmp_path / "small").iterdir())
 
 
+def test_more_tokens_than_the_corpus_has_are_not_reckoned_with(model, tmp_path):
+    told, progress = [], []
+    found = made(model, tmp_path / "out", tokens=10**12, on_estimate=told.append, on_progress=progress.append)
+    assert told[0].tokens == pytest.approx(len(found), rel=0.3)
+    assert progress[0].total == told[0].tokens
+    made(model, tmp_path / "few", tokens=50, on_estimate=told.append)
+    assert told[1].tokens == 50
+
+
+def test_two_harvests_into_one_folder_at_a_time_are_refused(model, store, tmp_path):
+    out, said = tmp_path / "out", []
+
+    def again(progress):
+        if not said:
+            with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is harvesting into .*; wait") as raised:
+                made(model, out, dtype="float32")
+            said.append(raised.value)
+
+    assert made(model, out, dtype="float32", on_progress=again).digest == store.digest
+    assert said
+    assert not (out / LOCK).exists()
+
+
+def test_the_lock_of_a_process_that_ended_is_taken_over(model, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine = Holder(host=socket.gethostname(), process=os.getpid(), started=psutil.Process().create_time())
+    for holder in (mine.model_copy(update={"process": ended.pid}), mine.model_copy(update={"started": 1e9})):
+        (tmp_path / LOCK).write_text(holder.model_dump_json())
+        with lock.alone(tmp_path):
+            assert Holder.model_validate_json((tmp_path / LOCK).read_bytes()) == mine
+        assert not (tmp_path / LOCK).exists()
+    for content in (b"", mine.model_copy(update={"host": "elsewhere"}).model_dump_json().encode()):
+        (tmp_path / LOCK).write_bytes(content)
+        with (
+            pytest.raises(InputError, match=r"is harvesting into .* or delete .*\.harvest\.lock"),
+            lock.alone(tmp_path),
+        ):
+            pytest.fail("it was not held")
+        assert (tmp_path / LOCK).read_bytes() == content
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match=r"no store can be written to .*file"), lock.alone(tmp_path / "file"):
+        pytest.fail("a file is no folder")
+
+
 # Reading
 
 
@@ -410,6 +459,12 @@ def test_reading_refuses(store, options, said):
 
 # Files that are not what they were
 
+ASKED = {
+    "values": [lambda found: found.read(FIRST, np.arange(3))],
+    "places": [lambda found: found.places()],
+    "texts": [lambda found: found.sample(0), lambda found: choose(found, 0.1, 0)],
+}
+
 
 @pytest.fixture
 def copied(store, tmp_path):
@@ -431,20 +486,40 @@ def test_a_changed_byte_is_found_when_its_shard_is_first_read(store, copied):
     assert len(list(Store.open(copied, hashed=False).batches(FIRST, 10_000))) == 1
 
 
+@pytest.mark.parametrize("kind", ["places", "texts"])
+def test_another_table_of_the_same_size_is_found_when_it_is_first_read(store, copied, kind):
+    path = copied / getattr(store.manifest.shards[0], kind).name
+    content = bytearray(path.read_bytes())
+    # The name of the library that wrote it, which no page checksum covers.
+    place = content.rindex(b"parquet-cpp")
+    content[place] ^= 1
+    path.write_bytes(content)
+    for ask in ASKED[kind]:
+        with pytest.raises(RecordError, match=rf"{path.name}' has the SHA-256"):
+            ask(Store.open(copied))
+        ask(Store.open(copied, hashed=False))
+
+
+@pytest.mark.parametrize("content", [b"no table", None])
+def test_what_is_held_out_is_read_as_all_else_is(store, copied, content):
+    path = copied / store.manifest.shards[1].texts.name
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(RecordError, match=path.name):
+        choose(Store.open(copied), 0.1, 0)
+    assert list(store.documents()) == [
+        (sample.document, sample.rows[1] - sample.rows[0]) for sample in map(store.sample, range(store.samples))
+    ]
+
+
 @pytest.mark.parametrize("kind", ["values", "places", "texts"])
 def test_a_shard_that_is_cut_or_gone_is_named(store, copied, kind):
     name = getattr(store.manifest.shards[0], kind).name
     (copied / name).write_bytes((copied / name).read_bytes()[:-1])
-    asks = {
-        "values": lambda found: found.read(FIRST, np.arange(3)),
-        "places": lambda found: found.places(),
-        "texts": lambda found: found.sample(0),
-    }
     with pytest.raises(RecordError, match=rf"{Path(name).name}' has \d+ bytes and not"):
-        asks[kind](Store.open(copied))
+        ASKED[kind][0](Store.open(copied))
     (copied / name).unlink()
     with pytest.raises(RecordError, match="is missing"):
-        asks[kind](Store.open(copied))
+        ASKED[kind][0](Store.open(copied))
 
 
 def test_a_folder_without_a_store_or_with_a_broken_one(copied, tmp_path):

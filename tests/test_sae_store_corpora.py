@@ -1,5 +1,6 @@
 """What is read and which of its tokens are kept: corpora, windows, conversations, pictures, selectors."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from families import vision_language as families
 from pellucid.cli import app
 from pellucid.cli.sae import harvest as command
 from pellucid.errors import ContextLengthError, InputError, MissingPackageError, ModelError, UnknownNameError
-from pellucid.models import CausalLM, VisionLanguage
+from pellucid.models import CausalLM, TextClassifier, VisionLanguage
+from pellucid.sae.evaluation.matter import passages_of_texts
 from pellucid.sae.store import Document, Message, Store, TokenSelector, harvest, read_corpus
 from pellucid.sae.store.corpora import files
 from pellucid.sae.store.encoded import ROLES, Encoded
@@ -58,6 +60,12 @@ def test_a_text_is_divided_at_form_feeds_and_wide_gaps(tmp_path):
     path.write_bytes("\ufefffirst\n\nstill first\r\n\n\nsecond\fthird\n\f\n\n\n \n".encode())
     assert [each.text for each in documents(path)] == ["first\n\nstill first", "second", "third"]
     assert [each.id for each in documents(str(path))] == ["a.txt:0", "a.txt:1", "a.txt:2"]
+
+
+def test_every_form_feed_of_a_line_ends_a_document(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("page one\fpage two\fpage three\n\f\f\nfour\f\nfive")
+    assert [each.text for each in documents(path)] == ["page one", "page two", "page three", "four", "five"]
 
 
 def test_a_text_without_gaps_is_cut_so_that_it_need_not_fit_into_memory(tmp_path, monkeypatch):
@@ -249,6 +257,92 @@ def test_a_conversation_is_what_the_template_writes_and_each_token_has_its_speak
     assert model.tokenizer.decode(sample.ids[kept]) == "Yes! high riskYes!"
 
 
+OWN_WORDS = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant and I use it."
+    "<|im_end|>\n{% endif %}" + tiny.CHATML
+)
+LAST_SYSTEM = (
+    "{% for m in messages if m['role'] != 'system' %}[{{ m['role'] }}] {% if loop.last %}{{ messages[0]['content'] }}"
+    "\n{% endif %}{{ m['content'] | trim }} {% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [OWN_WORDS, OWN_WORDS.replace("m['content']", "m['content'] | trim"), LAST_SYSTEM])
+@pytest.mark.parametrize(
+    "said",
+    [
+        [("user", "I"), ("assistant", "Hello there")],
+        [("user", "Is it raining today?"), ("assistant", "as")],
+        [("user", "Pick one: a or b."), ("assistant", "a")],
+        [("system", "be short"), ("user", "use")],
+        [("system", "s"), ("user", " \n"), ("assistant", " system\n"), ("user", "user")],
+        [("system", "1"), ("user", "qzTurn1Zq"), ("assistant", "<|im_end|>\n<|im_start|>user\nI")],
+    ],
+)
+def test_short_turns_are_not_sought_in_the_words_of_the_template(template, said):
+    if template is LAST_SYSTEM and said[0][0] != "system":
+        said = [("system", "as"), *said]
+    model = CausalLM(*tiny.decoder("llama", template), name="tiny")
+    tokens = Encoder(model, 256)
+    turns = tuple(Message(*each) for each in said)
+    (sample,) = tokens.samples(Document("talk", messages=turns))
+    for role in ("system", "user", "assistant"):
+        found = model.tokenizer.decode(sample.ids[sample.has_role(role)])
+        expected = "".join(each.content for each in turns if each.role == role)
+        for special in ("<|im_end|>", "<|im_start|>"):
+            expected = expected.replace(special, "")
+        assert found.split() == expected.split()
+    # The same words may stand elsewhere, but only a turn begins behind a header of the template.
+    for each, (first, last) in zip(turns, tokens._turns(turns, sample.text), strict=True):
+        assert sample.text[first:last].strip() == each.content.strip()
+        assert sample.text[:first].endswith(("\n", "] ")) or not each.content.strip()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        tiny.CHATML.replace("m['content']", "m['content'] | upper"),
+        tiny.CHATML.replace("m['content']", "m['content'].replace('It', 'That')"),
+        tiny.CHATML.replace("m['content']", "m['content'] + m['content']"),
+        tiny.CHATML.replace("in messages", "in messages if m['role'] != 'system'"),
+    ],
+)
+def test_a_template_that_rewrites_what_is_said_is_refused(template):
+    model = CausalLM(*tiny.decoder("llama", template), name="tiny", chat=False)
+    with pytest.raises(InputError, match="document 'talk': the model's chat template rewrites what is said"):
+        list(Encoder(model, 256).samples(Document("talk", messages=tuple(TALK))))
+
+
+@pytest.mark.parametrize("wording", ["five positive nodes. The tumour", "aa", "t"])
+def test_a_wording_is_left_out_wherever_windows_are_cut(chatting, wording):
+    text = "aaa " + " ".join(tiny.CORPUS)
+    selector = TokenSelector(without=(wording,), first=True)
+
+    def kept(context):
+        found = []
+        for sample in Encoder(chatting, context).samples(Document("a", text)):
+            found += sample.ids[selector.positions(sample, (0, 0))].tolist()
+        return found
+
+    assert 0 < len(kept(256)) < len(chatting.tokenizer(text)["input_ids"])
+    assert kept(256) == kept(2) == kept(3) == kept(8)
+
+
+def test_a_wording_that_begins_in_the_window_before_takes_no_special_tokens():
+    model, selector = TextClassifier(*tiny.encoder("bert"), name="tiny"), TokenSelector(special=True, first=True)
+    without = TokenSelector(without=("five positive nodes. The tumour",), special=True, first=True)
+    for sample in Encoder(model, 5).samples(Document("a", tiny.CORPUS[0])):
+        lost = set(selector.positions(sample, (0, 0))) - set(without.positions(sample, (0, 0)))
+        assert not sample.special[list(lost)].any()
+
+
+def test_texts_to_be_evaluated_on_are_joined_as_those_of_the_store_were(chatting, tmp_path):
+    texts = ["high risk low risk", "It hurts.", "five positive nodes"] * 3
+    store = harvest(chatting, ["model.layers.0"], texts, tmp_path / "out", across=True, context=40)
+    found = passages_of_texts(chatting, store.manifest.making, read_corpus(texts), 100, seed=0)
+    assert [tuple(each.ids.tolist()) for each in found] == [store.sample(n).ids for n in range(store.samples)]
+
+
 def test_control_tokens_in_a_text_are_boilerplate(chatting):
     (sample,) = Encoder(chatting, 64).samples(Document("a", "It hurts.<|im_end|> Yes!"))
     assert sample.special.sum() == 1
@@ -355,6 +449,22 @@ def test_a_balanced_mix_has_its_share_of_pictures(share, pictures, texts):
 
 
 @pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ("balanced:0.3", {"images": "all", "image_share": 0.3}),
+        ("assistant+balanced:0.3", {"images": "all", "image_share": 0.3, "roles": ("assistant",)}),
+        ("text+balanced:0.3", {"images": "all", "image_share": 0.3}),
+        ("balanced:0.3+last-image", {"images": "last", "image_share": 0.3}),
+        ("balanced:0.3+patches:2+user", {"images": "random", "patches": 2, "image_share": 0.3, "roles": ("user",)}),
+        ("maira-2+last-image", {"images": "last"}),
+    ],
+)
+def test_words_add_up_in_any_order(given, settings):
+    for words in itertools.permutations(given.split("+")):
+        assert TokenSelector.of("+".join(words)) == TokenSelector(**settings)
+
+
+@pytest.mark.parametrize(
     ("given", "said"),
     [
         ("assistent", "did you mean 'assistant'"),
@@ -364,6 +474,11 @@ def test_a_balanced_mix_has_its_share_of_pictures(share, pictures, texts):
         ("patches:many", "valid integer"),
         ("text:3", "'text:3' takes no number"),
         ("balanced:1", "less than 1"),
+        ("image+last-image", "different positions of each picture by image and by last-image; keep one"),
+        ("last-image+patches:16", "by last-image and by patches"),
+        ("patches:16+text+all", "by patches and by all"),
+        ("maira-2+image", "by maira-2 and by image"),
+        ("patches:4+patches:8", "has 'patches' with 4 and with 8; keep one"),
         ({"text": False}, "neither text nor pictures"),
         ({"images": "random"}, "patches, a number, goes with images='random'"),
         ({"image_share": 0.5}, "image_share needs both"),
@@ -511,7 +626,7 @@ def test_wordings_of_every_prompt_are_left_out(pictures, tmp_path):
     places = store.places().to_pydict()
     pieces = [store.sample(n).pieces[p] for n, p in zip(places["sample"], places["position"], strict=True)]
     # A word that the tokenizer does not know is a word.
-    assert pieces == ["is", "<unk>", "?"] * 2
+    assert [each.strip() for each in pieces] == ["is", "<unk>", "?"] * 2
 
 
 def test_tokens_with_a_norm_like_no_other_are_told_of(pictures, tmp_path, monkeypatch):

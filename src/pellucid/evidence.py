@@ -16,6 +16,7 @@ from pellucid.errors import InputError
 from pellucid.facts import Modality
 from pellucid.games import AbstractGame, Question
 from pellucid.methods import AbstractMethod, Attribution
+from pellucid.methods.latents_asking import trained_there
 from pellucid.metrics.functional import removal as paths
 from pellucid.ranks import spearman
 from pellucid.records import Check, Checks
@@ -55,6 +56,8 @@ FIRST_BASELINE: dict[Modality, str] = {
 """What it takes where the first run had that one."""
 RANDOM_ORDERS = 20
 """Random orders that deletion and insertion are held against."""
+FEWEST_ORDERED = 4
+"""Features below which there are six orders at the most, so that chance alone finds that of the scores too often."""
 DELETION_STEPS = 6
 """Most points of a deletion curve, beside its start."""
 
@@ -98,6 +101,9 @@ def _free(method: AbstractMethod, question: Question, attribution: Attribution) 
         items.append(completeness(attribution))
     if attribution.standard_error is not None:
         items.append(sampling_error(attribution))
+    elsewhere = trained_there(question)
+    if elsewhere is not None:
+        items.append(elsewhere)
     difference = question.game.self_test()
     if difference is not None:
         items.append(self_test(difference))
@@ -222,7 +228,9 @@ def _full(
     game = question.deleting()
     deletable = ranks[: game.players]
     items = [
-        _beats_random(name, removal(game, deletable, RANDOM_ORDERS, question.seed, insert=name == "insertion"))
+        _beats_random(
+            name, removal(game, deletable, RANDOM_ORDERS, question.seed, insert=name == "insertion"), game.players
+        )
         for name in ("deletion", "insertion")
     ]
     if len(ranks) < 3:
@@ -268,12 +276,13 @@ def removal(
     return Removal(sizes / players, values.reshape(len(all_orders), len(sizes)))
 
 
-def _beats_random(name: str, found: Removal) -> Check:
+def _beats_random(name: str, found: Removal, players: int) -> Check:
     own, *random = found.means
     gain = (1 if name == "insertion" else -1) * float(own - np.mean(random))
     margin = 1.96 * float(np.std(random, ddof=1))
     # Better than chance but within its interval is no failure, and no proof either.
-    passed = True if gain > margin else False if gain <= 0 else None
+    passed = None if players < FEWEST_ORDERED or 0 < gain <= margin else gain > margin
+    few = f", of which {players} feature{'s have' if players > 1 else ' has'} too few to tell"
     verb = {"deletion": "lowers", "insertion": "raises"}[name]
     return Check(
         name=name,
@@ -282,7 +291,7 @@ def _beats_random(name: str, found: Removal) -> Check:
         passed=passed,
         decisive=True,
         detail=f"{name} in the order of the scores {verb} the mean target by {gain:.3g} more than random orders, whose "
-        f"95 % interval is +-{margin:.3g}.",
+        f"95 % interval is +-{margin:.3g}{few if players < FEWEST_ORDERED else ''}.",
     )
 
 

@@ -1,33 +1,68 @@
 """From interpretations to what pages and releases show of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from pellucid.dashboard.gathering import Meaning
 from pellucid.report.latents_view import Estimate, ScoreView
-from pellucid.sae.interpretation.results import Interpretation
+from pellucid.sae.autoencoder import SAE
+from pellucid.sae.interpretation.results import RANDOM, Interpretation, checked_interpretations, read_lines
 from pellucid.sae.interpretation.scoring import Interval, Score
+from pellucid.sae.interpretation.summary import Average, mean
 
 MEASURES = {"accuracy": "balanced accuracy", "auc": "AUC"}
 """What is shown of a score, in words."""
 CHANCE = 0.5
 """Balanced accuracy and AUC of guessing."""
-_BESIDE = {"shuffled": "with the explanation of another latent", "oracle": "by a judge that knows the truth"}
+_SHUFFLED = "with the explanation of another latent"
+_BESIDE = {"shuffled": _SHUFFLED, "oracle": "by a judge that knows the truth"}
+Means = Mapping[tuple[str, str], Sequence[tuple[str, Estimate]]]
+"""By score and measure what the whole run gives wrong explanations and random directions, in words."""
 
 
-def meanings(interpretations: Iterable[Interpretation]) -> dict[int, Meaning]:
-    """By latent."""
-    return {each.latent: meaning(each) for each in interpretations}
+def read_meanings(folder: Path, sae: SAE) -> dict[int, Meaning]:
+    """By latent, from a run's folder. Raises InputError where it is of another autoencoder, RecordError."""
+    found = checked_interpretations(folder, sae).values()
+    return meanings(found, list(read_lines(folder / RANDOM, Interpretation)))
 
 
-def meaning(interpretation: Interpretation) -> Meaning:
+def meanings(interpretations: Iterable[Interpretation], random: Sequence[Interpretation] = ()) -> dict[int, Meaning]:
+    """By latent; ``random`` are the run's random directions."""
+    found = list(interpretations)
+    means = _means(found, random)
+    return {each.latent: _meaning(each, means) for each in found}
+
+
+def _means(found: Sequence[Interpretation], random: Sequence[Interpretation]) -> Means:
+    """Over the whole run: few of its latents are scored with another explanation, and random directions are of none."""
+    names = {name for each in found for name in each.scores}
+    kinds = ((_SHUFFLED, "latents", [each.shuffled for each in found]),
+             ("random directions", "directions", [each.scores for each in random]))  # fmt: skip
+    return {
+        (name, measure): [
+            (f"{words}, mean over {average.latents} {noun} of the run", _estimate(average.mean))
+            for words, noun, scores in kinds
+            if (average := mean(_values(scores, name, measure))).mean is not None
+        ]
+        for name in names
+        for measure in MEASURES
+    }
+
+
+def _values(scores: Iterable[Mapping[str, Score]], name: str, measure: str) -> list[float]:
+    found = (getattr(each[name], measure) for each in scores if name in each)
+    return [each.value for each in found if each is not None]
+
+
+def _meaning(interpretation: Interpretation, means: Means) -> Meaning:
     """What was said of one latent, its scores in the order detection, fuzzing, embedding."""
     order = ("detection", "fuzzing", "embedding")
     names = sorted(interpretation.scores, key=lambda name: (order.index(name) if name in order else len(order), name))
-    scores = [view for name in names for view in _views(interpretation, name)]
+    scores = [view for name in names for view in _views(interpretation, name, means)]
     return Meaning(interpretation.explanation, interpretation.explainer, tuple(scores))
 
 
-def _views(interpretation: Interpretation, name: str) -> list[ScoreView]:
+def _views(interpretation: Interpretation, name: str, means: Means) -> list[ScoreView]:
     score = interpretation.scores[name]
     found = []
     for measure, words in MEASURES.items():
@@ -38,7 +73,7 @@ def _views(interpretation: Interpretation, name: str) -> list[ScoreView]:
                 judge=interpretation.judges.get(name, "a judge"),
                 found=_estimate(value),
                 chance=CHANCE,
-                beside=tuple(_beside(interpretation, name, measure)),
+                beside=(*_beside(interpretation, name, measure), *means[name, measure]),
                 note=_note(score),
             )
             found.append(view)
@@ -62,5 +97,5 @@ def _note(score: Score) -> str:
     return f"{score.examples} examples{said}"
 
 
-def _estimate(value: Interval) -> Estimate:
+def _estimate(value: Interval | Average) -> Estimate:
     return Estimate(value.value, value.low, value.high)

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from pellucid.dashboard.gathering import Amounts, Sources
-from pellucid.dashboard.meanings import meanings
+from pellucid.dashboard.meanings import read_meanings
 from pellucid.errors import InputError
 from pellucid.models import load
 from pellucid.sae.autoencoder import SAE
 from pellucid.sae.events import Events
-from pellucid.sae.interpretation.results import read_interpretations
 from pellucid.sae.store import Store
 
 
@@ -47,7 +46,7 @@ def opened(
         ModelError: the model cannot be loaded.
     """
     autoencoder, activations = SAE.load(sae), Store.open(store)
-    said = {} if interpretations is None else meanings(read_interpretations(interpretations).values())
+    said = {} if interpretations is None else read_meanings(interpretations, autoencoder)
     found = Events.write(autoencoder, activations, _site(autoencoder, activations), events)
     words = latents or ("explained" if said else "alive")
     explained = [latent for latent, each in said.items() if each.explanation]

@@ -198,8 +198,8 @@ def ask_latents(
     splice = Splice(model, plain.inputs, plain.target, dictionary.sae, dictionary.site, most=most, whole=whole)
     if splice.features > most_features:
         raise InputError(
-            f"{splice.features} latents are active, and at most {most_features} are explained at once; name the "
-            "largest, such as features='latents:100'."
+            f"{splice.features} features are active latents or what they leave, and at most {most_features} are "
+            "explained at once; name how many of the largest are wanted, such as features='latents:50'."
         )
     game = LatentGame(splice, dictionary, plain.inputs, plain.target)
     question = LatentQuestion(**plain._asdict())

@@ -1,18 +1,24 @@
 """Which question a call asks: of the input's own parts, of latents, or of what drove a latent."""
 
-from typing import Any
+from typing import Any, cast
 
 from pellucid.errors import InputError
 from pellucid.facts import Facts, Family
 from pellucid.games import Question, ask
-from pellucid.methods.latents import LATENTS, ask_latents, most_of
-from pellucid.methods.latents_target import ask_of_latent
+from pellucid.methods.latents import LATENTS, LatentGame, LatentQuestion, ask_latents, most_of
+from pellucid.methods.latents_target import LatentTargetQuestion, ask_of_latent
 from pellucid.models import Model
+from pellucid.records import Check
 from pellucid.sae.dictionary import Dictionary
+from pellucid.sae.readout import Readout
+from pellucid.sae.site import Site
 from pellucid.targets import AbstractTarget, Latent
 
 FAMILIES: tuple[Family, ...] = ("perturbation", "gradient", "relevance")
 """The methods that explain through latents: those that take parts out, and those that go back through operations."""
+MOST_PLAYED = 256
+"""The most features of a game where nobody named a number: a sentence has a thousand active latents, each of which
+would cost a row of the network at the least."""
 
 
 def put(
@@ -41,18 +47,51 @@ def put(
         if by_latents:
             raise InputError("latents as features of a latent are not explained; take its tokens, words or patches.")
         source, place = target.source if target.source is not None else sae, target.site or site
-        dictionary = Dictionary.of(_given(source), place)
+        dictionary = _fitting(model, Dictionary.of(_given(source), place))
         return ask_of_latent(model, raw, dictionary, target=target, features=features, **options)
     assert features is not None
-    most_of(features)
+    if most_of(features) is None and facts.family == "perturbation":
+        options["most_features"] = min(options["most_features"], MOST_PLAYED)
     if facts.family == "gradient" and "background" in facts.needs:
         raise InputError(f"{facts.name} draws other inputs as baselines, and latents have none; use {_INSTEAD}.")
-    dictionary = Dictionary.of(_given(sae), site)
+    dictionary = _fitting(model, Dictionary.of(_given(sae), site))
     whole = facts.family == "relevance"
     return ask_latents(model, raw, dictionary, features=features, whole=whole, target=target, **options)
 
 
 _INSTEAD = "integrated_gradients"
+
+
+def trained_there(question: Question) -> Check | None:
+    """That an autoencoder reads elsewhere than where it was trained; None where it does not, or nothing is known."""
+    if isinstance(question, LatentQuestion):
+        dictionary = cast(LatentGame, question.game).dictionary
+    elif isinstance(question, LatentTargetQuestion):
+        dictionary = cast(Readout, question.model.module)._dictionary
+    else:
+        return None
+    site, trained = str(dictionary.site), dictionary.sae.origin.site
+    if not trained or str(Site.of(trained)) == site:
+        return None
+    return Check(
+        name="site",
+        value=None,
+        threshold=None,
+        passed=False,
+        decisive=False,
+        detail=f"the autoencoder was trained at {trained} and reads {site} here, where its latents may mean nothing.",
+    )
+
+
+def _fitting(model: Model, dictionary: Dictionary) -> Dictionary:
+    """The dictionary. Raises InputError where it was trained on the activations of another model."""
+    origin = dictionary.sae.origin
+    if origin.fingerprint and origin.fingerprint != model.fingerprint().weights:
+        raise InputError(
+            f"the autoencoder {dictionary.name!r} was trained on {origin.model or 'a model'} with other weights, or in "
+            f"another dtype, than {model.name}; load the model that its activations are of."
+        )
+    return dictionary
 
 
 def _given(source: Any) -> Any:

@@ -60,13 +60,13 @@ class FiringsView:
 
     @property
     def peaks(self) -> dict[int, str]:
-        """In words, where each feature is strongest."""
+        """In words, where each feature is strongest; nothing of one whose value is 0 everywhere."""
         best: dict[int, tuple[float, int]] = {}
         for (feature, place), told in zip(self.events, self.told, strict=True):
-            if abs(told) > best.get(feature, (-1.0, 0))[0]:
+            if abs(told) > best.get(feature, (0.0, 0))[0]:
                 best[feature] = (abs(told), place)
         said = "mostly from" if self.values else "most active at"
-        return {feature: f"{said} “{self.pieces[place]}”" for feature, (_, place) in best.items()}
+        return {feature: f"{said} “{self.pieces[place].strip() or ' '}”" for feature, (_, place) in best.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,11 @@ def _origin(sae: SAE) -> Iterator[tuple[str, str]]:
 
 
 def _evaluation(found: Evaluation) -> Iterator[tuple[str, str]]:
-    kind = {True: "held out", False: "NOT held out: tokens of the training", None: "not known whether held out"}
+    kind = {
+        True: "not the same corpus file as in training; texts may be in both",
+        False: "NOT held out: tokens of the training",
+        None: "not known whether held out",
+    }
     yield "tokens", f"{found.all.tokens:,} of {_line(found.corpus)}; {kind[found.held_out]}"
     for name, quality in {"": found.all, **(found.modalities if len(found.modalities) > 1 else {})}.items():
         of = f" ({name})" if name else ""

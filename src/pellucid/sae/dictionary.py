@@ -33,7 +33,8 @@ class Dictionary(NamedTuple):
         if isinstance(source, SAE):
             sae, name, meanings = source, IN_MEMORY, {}
         elif isinstance(source, str | PathLike) and fspath(source) != IN_MEMORY:
-            sae, name, meanings = SAE.load(fspath(source)), fspath(source), _meanings(Path(source))
+            sae, name = SAE.load(fspath(source)), fspath(source)
+            meanings = _meanings(Path(source), sae)
         else:
             raise InputError(
                 f"an autoencoder is a folder or what pellucid.sae.SAE.load gives, not {source!r}; name it with sae=..."
@@ -49,10 +50,10 @@ class Dictionary(NamedTuple):
         return digest(self.sae)
 
 
-def _meanings(folder: Path) -> dict[int, str]:
+def _meanings(folder: Path, sae: SAE) -> dict[int, str]:
     """The interpretations that lie in an autoencoder's folder; empty where there are none."""
-    from pellucid.sae.interpretation.results import INTERPRETATIONS, read_interpretations
+    from pellucid.sae.interpretation.results import INTERPRETATIONS, checked_interpretations
 
     if not (folder / INTERPRETATIONS).is_file():
         return {}
-    return {latent: str(each.explanation) for latent, each in read_interpretations(folder).items()}
+    return {latent: str(each.explanation) for latent, each in checked_interpretations(folder, sae).items()}

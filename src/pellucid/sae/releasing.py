@@ -2,26 +2,43 @@
 
 import csv
 import io
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from pellucid.errors import InputError, RecordError
 from pellucid.files import write_atomically
+from pellucid.records import Record
 from pellucid.sae.autoencoder import SAE
 from pellucid.sae.card import card
 from pellucid.sae.evaluation.records import Evaluation
 from pellucid.sae.events.digest import digest
 from pellucid.sae.formats import read, write
+from pellucid.sae.formats.folders import beside
 from pellucid.sae.formats.sums import SUMS, check_sums, listed, sums_of
-from pellucid.sae.interpretation.results import INTERPRETATIONS, Interpretation, read_interpretations
+from pellucid.sae.interpretation.results import (
+    INTERPRETATIONS,
+    Interpretation,
+    checked_interpretations,
+    read_interpretations,
+)
 
-CARD, SCORES, EVALUATION = "README.md", "scores.csv", "evaluation.json"
+CARD, SCORES, EVALUATION, PACKED = "README.md", "scores.csv", "evaluation.json", "release.json"
 SCORERS = ("detection", "fuzzing", "embedding")
+
+
+class Packed(Record):
+    """What a release was packed from: the file ``release.json``."""
+
+    version: Literal[1] = 1
+    """Of this file's form."""
+    sae: str
+    """Digest of the autoencoder that was packed; interpretations and evaluation are of it."""
+    read: str
+    """Digest of the same as it is read from this release; another one where the layout rounds its weights."""
 
 
 class Released(NamedTuple):
@@ -69,25 +86,46 @@ def release(
     sae = sae if isinstance(sae, SAE) else read(sae)
     found = None if interpretations is None else _interpretations(sae, Path(interpretations))
     judged = None if evaluation is None else read_evaluation(sae, Path(evaluation))
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    said = name or out.resolve().name
+    text = card(sae, name=said, format=format, license=license, interpretations=found, evaluation=judged)
+    temporary = beside(out)
     try:
         write(sae, temporary, format)
+        _write_record(temporary / PACKED, Packed(sae=digest(sae), read=digest(read(temporary))))
         if found is not None:
             _write_interpretations(temporary, found)
         if judged is not None:
-            write_atomically(temporary / EVALUATION, f"{judged.model_dump_json(indent=1)}\n".encode())
-        text = card(
-            sae, name=name or out.name, format=format, license=license, interpretations=found, evaluation=judged
-        )
+            _write_record(temporary / EVALUATION, judged)
         write_atomically(temporary / CARD, text.encode("utf-8", "backslashreplace"))
-        names = sorted(path.name for path in temporary.iterdir())
-        write_atomically(temporary / SUMS, sums_of(temporary, names).encode())
-        temporary.replace(out)
+        _put(temporary, out)
     except OSError as error:
-        raise RecordError(f"the release {str(out)!r} cannot be written: {error.strerror}.") from None
+        raise RecordError(f"the release {str(out)!r} cannot be written ({error.strerror}); free the space.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return described(out)
+
+
+def _write_record(path: Path, record: Record) -> None:
+    write_atomically(path, f"{record.model_dump_json(indent=1)}\n".encode())
+
+
+def _put(temporary: Path, out: Path) -> None:
+    """Add the checksums and put a release in its place; into a folder that is there all of its files or none."""
+    names = sorted(path.name for path in temporary.iterdir())
+    write_atomically(temporary / SUMS, sums_of(temporary, names).encode())
+    if not out.is_dir():
+        temporary.replace(out.resolve())
+        return
+    # The folder itself stays, since it may be the current one of a process.
+    moved: list[Path] = []
+    try:
+        for name in (*names, SUMS):
+            moved.append(out / name)
+            (temporary / name).replace(out / name)
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def verify(folder: str | Path) -> Released:
@@ -105,10 +143,21 @@ def verify(folder: str | Path) -> Released:
     if more:
         raise RecordError(f"{more[0]} of {str(folder)!r} is not among its checksums; take it out, or get all anew.")
     sae = read(folder)
+    packed = _packed(folder) if PACKED in names else None
+    if packed is not None and packed.read != digest(sae):
+        raise RecordError(
+            f"the autoencoder in {str(folder)!r} is another ({digest(sae)[:12]}...) than the one that was packed "
+            f"({packed.read[:12]}...); get the release anew."
+        )
     if INTERPRETATIONS in names:
+        if packed is None:
+            raise RecordError(
+                f"{str(folder)!r} has no {PACKED}, so nothing tells which autoencoder its interpretations are of; "
+                "pack it again."
+            )
         _interpretations(sae, folder)
     if EVALUATION in names:
-        read_evaluation(sae, folder / EVALUATION)
+        _evaluation(digest(sae) if packed is None else packed.sae, folder / EVALUATION)
     return described(folder)
 
 
@@ -123,29 +172,43 @@ def described(folder: Path) -> Released:
 
 def read_evaluation(sae: SAE, path: Path) -> Evaluation:
     """An evaluation of this autoencoder. Raises InputError where it is of another, RecordError where it is damaged."""
+    return _evaluation(digest(sae), path)
+
+
+def _evaluation(own: str, path: Path) -> Evaluation:
+    """An evaluation of the autoencoder with that digest."""
     try:
         found = Evaluation.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"the evaluation {str(path)!r} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
         raise RecordError(str(InputError.from_validation(f"the evaluation {str(path)!r}", error))) from None
-    if found.sae != digest(sae):
+    if found.sae != own:
         raise InputError(
             f"the evaluation {str(path)!r} is of another autoencoder ({found.sae[:12]}...) than this one "
-            f"({digest(sae)[:12]}...); evaluate this one."
+            f"({own[:12]}...); evaluate this one."
         )
     return found
 
 
 def _interpretations(sae: SAE, folder: Path) -> dict[int, Interpretation]:
-    found = read_interpretations(folder)
-    beyond = max(found, default=0)
-    if beyond >= sae.width:
+    """The interpretations of a run, or of a release. Raises InputError where they are of another autoencoder."""
+    packed = _packed(folder) if (folder / PACKED).is_file() else None
+    own = digest(sae)
+    if packed is not None and own not in (packed.sae, packed.read):
         raise InputError(
-            f"the interpretations in {str(folder)!r} speak of latent {beyond}, and this autoencoder has {sae.width}; "
-            "give those of this one."
+            f"the interpretations in the release {str(folder)!r} are of another autoencoder ({packed.sae[:12]}...) "
+            f"than this one ({own[:12]}...); give those of this one."
         )
-    return found
+    return checked_interpretations(folder, sae)
+
+
+def _packed(folder: Path) -> Packed:
+    path = folder / PACKED
+    try:
+        return Packed.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise RecordError(f"{str(path)!r} does not tell what was packed; get the release anew.") from None
 
 
 def _write_interpretations(folder: Path, found: dict[int, Interpretation]) -> None:

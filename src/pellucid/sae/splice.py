@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import cycle
+from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from pellucid.models.vision_language import VisionLanguage
 from pellucid.sae.autoencoder import SAE
 from pellucid.sae.codes import Codes
 from pellucid.sae.site import Site, edited
+from pellucid.sae.store.tables import spaced
 
 OTHERS, ERROR, BIAS, MASSIVE = "other latents", "reconstruction error", "decoder bias", "massive activations"
 """What is no latent by itself: those beyond the most that were asked for, what no latent explains, a constant; and all
@@ -323,9 +325,31 @@ def _laid_out(
         return [torch.arange(lengths[0], device=device)] * len(lengths), tuple(map(str, range(lengths[0])))
     texts = model.texts if isinstance(model, VisionLanguage) else model
     assert isinstance(texts, AbstractTextModel)
-    columns, pieces, prompt = [], list(text.pieces), torch.arange(text.positions, device=device)
+    own = (*text.row.ids,)
+    columns, pieces, prompt = [], _spaced(texts, own, text.pieces), torch.arange(text.positions, device=device)
+    if isinstance(model, VisionLanguage):
+        _name_patches(pieces, model.slots(text).nonzero()[:, 0].tolist())
     for answer in fed:
         behind = torch.arange(len(pieces), len(pieces) + len(answer), device=device)
         columns.append(torch.cat([prompt, behind]))
-        pieces += [texts.piece(token) for token in answer]
+        said = [*text.pieces, *map(texts.piece, answer)]
+        pieces += _spaced(texts, (*own, *answer), said)[text.positions :]
     return columns, tuple(pieces)
+
+
+def _spaced(texts: AbstractTextModel, ids: tuple[int, ...], pieces: Sequence[str]) -> list[str]:
+    """The tokens with the spaces between them, which some tokenizers drop where they decode one by one."""
+    return spaced(pieces, str(texts.tokenizer.decode(list(ids))))
+
+
+def _name_patches(pieces: list[str], slots: Sequence[int]) -> None:
+    """Write what each place of a picture holds: row and column from 0, as patches are called where they are features.
+
+    One place more than a square is the class token of the vision tower, which stands before the patches.
+    """
+    side = isqrt(len(slots))
+    first = len(slots) - side * side
+    for number, place in enumerate(slots):
+        row, column = divmod(number - first, side)
+        name = f"patch {row},{column}" if first <= 1 else f"patch {number}"
+        pieces[place] = f" {name if number >= first or first > 1 else 'class token'}"

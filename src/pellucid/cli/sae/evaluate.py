@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pellucid.cli import options, output
-from pellucid.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,28 +114,29 @@ def evaluate(
     from pellucid.models import load
     from pellucid.sae import SAE, Events
     from pellucid.sae import evaluation as judging
+    from pellucid.sae.evaluation.evaluating import require_file
     from pellucid.sae.store import Store
 
+    require_file(out)
     examples = None if probe is None else judging.read_labelled(probe)
     sae, activations = SAE.load(autoencoder), Store.open(store)
     network = None if model is None else load(model, device=device, dtype=dtype)
-    partial = None if out is None else out.with_name(f".{out.name}.partial")
     found = judging.evaluate(
         sae, activations, site, model=network, texts=texts, loss_samples=loss_samples, examples=examples,
-        tokens=tokens, batch=batch, seed=seed, partial=partial,
+        tokens=tokens, batch=batch, seed=seed, partial=out and out.with_name(f".{out.name}.partial"), out=out,
     )  # fmt: skip
-    if events is not None:
-        Events.write(sae, activations, found.site, events, batch=batch)
-    if out is not None:
-        with output.naming(out):
-            write_atomically(out, (found.model_dump_json(indent=1) + "\n").encode())
+    # What was found is told before the events, which may fail.
     if as_json:
         output.document(found.model_dump(mode="json"))
     else:
-        _shown(found, out, events)
+        _shown(found, out)
+    if events is not None:
+        Events.write(sae, activations, found.site, events, batch=batch)
+        if not as_json:
+            output.line(f"Events: {events}")
 
 
-def _shown(found: "Evaluation", out: Path | None, events: Path | None) -> None:
+def _shown(found: "Evaluation", out: Path | None) -> None:
     output.line(f"{found.architecture} of {found.width:,} latents at {found.site} of {found.model}")
     output.line(f"on {found.all.tokens:,} tokens of {found.corpus} ({_held_out(found.held_out)})")
     output.drawn(_qualities({"all": found.all} | (found.modalities if len(found.modalities) > 1 else {})))
@@ -148,15 +148,16 @@ def _shown(found: "Evaluation", out: Path | None, events: Path | None) -> None:
     if found.probing is not None:
         output.line("")
         _show_probing(found.probing)
-    for what, path in {"Evaluation": out, "Events": events}.items():
-        if path is not None:
-            output.line(f"{what}: {path}")
+    if out is not None:
+        output.line(f"Evaluation: {out}")
 
 
 def _held_out(held_out: bool | None) -> str:
     if held_out is None:
         return "whether it was trained on these texts is not known"
-    return "another corpus than it was trained on" if held_out else "the store that it was trained on"
+    return (
+        "not the same corpus file as in training; texts may be in both" if held_out else "the store it was trained on"
+    )
 
 
 def _qualities(groups: "dict[str, Quality]") -> "Table":

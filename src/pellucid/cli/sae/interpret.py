@@ -241,5 +241,6 @@ def _table(summary: "Summary") -> "Table":
 def _cell(figure: "Mean", interval: bool = True) -> str:
     if figure.mean is None:
         return "-"
-    ends = f" [{figure.mean.low:.2f}, {figure.mean.high:.2f}]" if interval and figure.latents > 1 else ""
-    return f"{figure.mean.value:.3f}{ends}"
+    value, low, high = figure.mean.value, figure.mean.low, figure.mean.high
+    ends = f" [{low:.2f}, {high:.2f}]" if interval and low is not None else ""
+    return f"{value:.3f}{ends}"

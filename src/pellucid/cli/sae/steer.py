@@ -77,9 +77,12 @@ def steer(
 
 def shown(bench: "Bench", latents: Sequence[str], as_json: bool) -> None:
     """Unsteered and steered answers, one below the other."""
+    from pellucid.sae.steering.fitting import elsewhere
     from pellucid.sae.steering.showing import steered_answers
 
     numbers = {each: steer_asking.numbers_of(each) for each in latents}
+    if note := elsewhere(bench.sae, bench.site):
+        output.notice(f"Note: {note}.")
     found = [(each, answer) for each in latents for answer in steered_answers(bench, numbers[each])]
     if as_json:
         output.document([{"latents": list(numbers[each]), **answer._asdict()} for each, answer in found])
@@ -113,6 +116,8 @@ def deliver(summary: "Summary", out: Path, html: Path | None, as_json: bool) -> 
             verdict = {True: "steers as labelled", False: "does not steer", None: "cannot be told"}[best.holds]
             output.line(f"{best.mode}, to {best.direction}: {at}; {verdict}: {best.reason}")
         output.line("")
+    for note in summary.notes:
+        output.line(f"Note: {note}.")
     for share in summary.shares:
         output.line(share.sentence)
     output.line(f"Answers: {out}")
@@ -140,5 +145,5 @@ def cells(point: "Point") -> tuple[str, ...]:
     rest = [None if each is None else each.mean for each in (point.distinct, point.edit)]
     numbers = ["-" if each is None else f"{each:.2f}" for each in (*means, *rest)]
     concept = "-" if rate is None else f"{rate.mean:.2f}{ends}"
-    within = "within" if point.within else "over"
+    within = ("within" if point.within else "over") + (f", {point.empty} empty" if point.empty else "")
     return (point.condition.key, concept, *numbers[:2], ratio, *numbers[2:], within)

@@ -53,6 +53,8 @@ def of_each(option: str, given: Sequence[str] | None, names: Sequence[str]) -> d
         if equals and all(part.isdecimal() for part in name.split("+")):
             if name not in names:
                 raise InputError(f"{option} names latent {name}, and --latent names {', '.join(names)}.")
+            if name in found:
+                raise InputError(f"{option} names latent {name} twice; give it once.")
             found[name] = value
         elif len(given or ()) > 1:
             raise InputError(f"{option} is given once for all latents, or as LATENT=VALUE for each; got {each!r}.")
@@ -110,6 +112,8 @@ def subjects_of(
         raise InputError(
             "one of --concept, --classifier and --judge tells whether the concept appears; give it, or --show."
         )
+    if judge is not None:
+        require_labels(names, worded)
     matchers: dict[str, AbstractMatcher] = {}
     if classifier is not None:
         matchers = dict.fromkeys(names, classified(classifier))
@@ -126,13 +130,17 @@ def subjects_of(
     return [Subject(numbers_of(name), matchers[name], worded.get(name, ""), prefixed.get(name, "")) for name in names]
 
 
+def require_labels(names: Sequence[str], worded: dict[str, str]) -> None:
+    """Raises InputError for a latent without a label, which a judge could be asked about."""
+    for name in names:
+        if not worded.get(name, "").strip():
+            raise InputError(f"the judge is asked about a concept in words; give --label {name}=WORDS.")
+
+
 def judged(judge: "LLM", names: Sequence[str], worded: dict[str, str]) -> "dict[str, AbstractMatcher]":
-    """For each latent a judge that is asked about its label. Raises InputError for a latent without one."""
+    """For each latent a judge that is asked about its label."""
     from pellucid.sae.steering import Judged
 
-    for name in names:
-        if name not in worded:
-            raise InputError(f"the judge is asked about a concept in words; give --label {name}=WORDS.")
     same = {words: Judged(words, judge, words) for words in worded.values()}
     return {name: same[worded[name]] for name in names}
 

@@ -96,7 +96,9 @@ JudgeName = Annotated[
 ]  # fmt: skip
 Label = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="[N=]WORDS", help="The concept in words, for pages.", rich_help_panel=_TOLD),
+    typer.Option(
+        "--label", metavar="[N=]WORDS", help="The concept in words, for pages and --judge.", rich_help_panel=_TOLD
+    ),
 ]
 Other = Annotated[
     list[str] | None,

@@ -75,7 +75,9 @@ Preset = Annotated[
 ]
 Seeds = Annotated[str, typer.Option(metavar="N[,N]", help="Of the initial weights.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="How often the store is read.", show_default="1")]
-Tokens = Annotated[int | None, typer.Option(min=1, help="How many tokens to learn from, instead.")]
+Tokens = Annotated[
+    int | None, typer.Option(min=1, help="How many tokens to learn from, instead; rounded up to whole batches.")
+]
 Batch = Annotated[int, typer.Option(min=1, help="Tokens of a step.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.", show_default="2e-4 / sqrt(width / 16384)")]
 Settings = Annotated[
@@ -178,14 +180,14 @@ def _shown(runs: Sequence["Run"], out: Path) -> None:
     from rich.text import Text
 
     drawn = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("", "loss", "L0", "FVU", "dead", "FVU held out", "L0 held out"):
+    for heading in ("", "loss", "L0", "FVU", "dead", "held out:\nFVU", "held out:\nL0", "held out:\ndead"):
         drawn.add_column(heading, no_wrap=True, justify="left" if not heading else "right")
     for run in runs:
         figures = run.figures
         cells = [
             run.name, _said(figures["loss"], ".4g"), _said(figures["l0"], ".1f"), _said(figures["fvu"], ".4f"),
             _said(figures["dead_share"], ".1%"), _said(figures["held_out_fvu"], ".4f"),
-            _said(figures["held_out_l0"], ".1f"),
+            _said(figures["held_out_l0"], ".1f"), _said(figures["held_out_dead_share"], ".1%"),
         ]  # fmt: skip
         drawn.add_row(*map(Text, cells))
     output.drawn(drawn)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import reduce
 from os import PathLike
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pellucid.errors import InputError
+from pellucid.errors import InputError, RecordError
+from pellucid.files import write_atomically
 from pellucid.models import LoadedModel, load
 from pellucid.sae.autoencoder import SAE
 from pellucid.sae.evaluation.loss import measure, summary
@@ -26,6 +28,7 @@ from pellucid.sae.evaluation.similarity import similarity
 from pellucid.sae.evaluation.sums import Sums
 from pellucid.sae.events.digest import digest
 from pellucid.sae.events.rows import check_width
+from pellucid.sae.runs.record import CORPUS_DIGEST
 from pellucid.sae.site import Site
 from pellucid.sae.store import AbstractCorpus, Store, read_corpus
 from pellucid.sae.store.corpora import Source
@@ -45,6 +48,7 @@ def evaluate(
     batch: int = 4096,
     seed: int = 0,
     partial: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | None = None,
 ) -> Evaluation:
     """Judge an autoencoder on the activations of a store, and in the model that they are of.
 
@@ -64,12 +68,16 @@ def evaluate(
         batch: rows at a time.
         seed: of whatever is drawn.
         partial: a file that keeps what was found while this runs, from which the same evaluation goes on.
+        out: a file for the result, as JSON, which is written before ``partial`` is deleted.
 
     Raises:
-        InputError: the autoencoder has another width than the site; no model, or another than the store's.
+        InputError: the autoencoder has another width than the site; no model, or another than the store's; ``out`` is
+            a folder.
         UnknownNameError: a site that the store has not.
         NumericalError: an activation is NaN or infinite; it names row and shard.
+        RecordError: ``partial`` or ``out`` cannot be written.
     """
+    require_file(out)
     sae = sae if isinstance(sae, SAE) else SAE.load(Path(sae))
     store = store if isinstance(store, Store) else Store.open(store)
     where = _site(sae, store, site)
@@ -81,13 +89,41 @@ def evaluate(
     corpus = None if texts is None else read_corpus(texts)
     job = _Job(sae, store, where, network, corpus, loss_samples, tuple(examples or ()), tokens, batch, seed)
     kept = Kept(job.digest, None if partial is None else Path(partial))
+    return _carried_out(job, kept, None if out is None else Path(out))
+
+
+def require_file(out: str | PathLike[str] | None) -> None:
+    """Raises InputError where a folder stands in place of a file that is to be written."""
+    if out is not None and Path(out).is_dir():
+        raise InputError(
+            f"{str(out)!r} is a folder, and the evaluation is one file; name it, such as "
+            f"{str(Path(out) / 'evaluation.json')!r}."
+        )
+
+
+def _carried_out(job: "_Job", kept: Kept, out: Path | None) -> Evaluation:
+    """What a job finds, written where that is asked for; only then is what was kept of it deleted."""
     try:
         found = job.run(kept)
+        if out is not None:
+            _save(found, out)
     except BaseException:
-        kept.write()
+        # Where that fails too, the disk is full, and the first error says so.
+        with suppress(RecordError):
+            kept.write()
         raise
     kept.forget()
     return found
+
+
+def _save(found: Evaluation, out: Path) -> None:
+    try:
+        write_atomically(out, f"{found.model_dump_json(indent=1)}\n".encode())
+    except OSError as error:
+        raise RecordError(
+            f"the evaluation {str(out)!r} cannot be written ({error.strerror}); free the space and run the same again, "
+            "which goes on from what was kept."
+        ) from None
 
 
 class _Job(NamedTuple):
@@ -198,8 +234,12 @@ def _said(sae: SAE, store: Store, site: Site) -> dict[str, Any]:
 
 
 def _held_out(sae: SAE, store: Store) -> bool | None:
-    """Whether an autoencoder saw nothing of a store; None where that cannot be told: another store of one corpus."""
-    origin = sae.origin
-    if origin.store == store.digest:
+    """Whether a store is of another corpus, document by document, than an autoencoder was trained on.
+
+    None where that cannot be told: another store of one corpus, or an autoencoder that does not say on which.
+    """
+    if sae.origin.store == store.digest:
         return False
-    return True if origin.corpus and origin.corpus != store.manifest.corpus else None
+    # Not by its name: one file has many.
+    known = sae.origin.training.get(CORPUS_DIGEST)
+    return True if known and known != store.manifest.making.corpus.digest else None

@@ -53,7 +53,8 @@ def passages_of_texts(model: Readable, making: Making, corpus: AbstractCorpus, c
 def _selected(model: Readable, making: Making, corpus: AbstractCorpus) -> Iterator[tuple[Encoded, np.ndarray]]:
     encoder = Encoder(model, making.context)
     number = 0
-    for document in corpus.documents():
+    documents = corpus.documents()
+    for document in encoder.joined(documents) if making.across else documents:
         for sample in encoder.samples(document):
             positions = making.selector.positions(sample, (making.seed, number))
             if len(positions):

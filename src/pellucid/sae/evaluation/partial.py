@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from pellucid.errors import RecordError
 from pellucid.files import write_atomically
 from pellucid.records import Record
 from pellucid.sae.evaluation.sums import Sums
@@ -60,10 +61,16 @@ class Kept:
             self.write()
 
     def write(self) -> None:
-        """Write what there is."""
+        """Write what there is. Raises RecordError where that fails; what was written before stays."""
         if self._path is not None:
             self.now = self.now.model_copy(update={"seconds": self.seconds})
-            write_atomically(self._path, self.now.model_dump_json().encode())
+            try:
+                write_atomically(self._path, self.now.model_dump_json().encode())
+            except OSError as error:
+                raise RecordError(
+                    f"{str(self._path)!r} cannot be written ({error.strerror}); free the space and run the same again, "
+                    "which goes on from what was kept."
+                ) from None
             self._written = time.monotonic()
 
     def forget(self) -> None:

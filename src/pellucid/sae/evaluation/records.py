@@ -166,8 +166,9 @@ class Evaluation(Record):
     selector: dict[str, Any]
     """Which tokens were taken."""
     held_out: bool | None
-    """Whether the autoencoder was trained on another corpus; None where it does not say on which, or on the same corpus
-    in another store. Tokens that it was trained on flatter it."""
+    """True: the autoencoder was trained on another corpus than this, not the same documents one for one, though some
+    may be in both. False: on this very store. None: on the same corpus in another store, or it does not say on which.
+    Tokens that it was trained on flatter it."""
     architecture: str
     """topk, batchtopk, matryoshka or jumprelu."""
     width: int

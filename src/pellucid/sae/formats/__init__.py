@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from pellucid.errors import InputError, UnknownNameError
+from pellucid.errors import InputError, RecordError, UnknownNameError
 from pellucid.sae.autoencoder import SAE
 from pellucid.sae.formats import dictionary_learning, native, sae_lens, sparsify
 from pellucid.sae.formats.folders import Layout, put
@@ -38,7 +38,13 @@ def read(path: str | Path) -> SAE:
     if layout is None:
         raise InputError(_nothing(folder))
     check_sums(folder, layout.files)
-    return layout.read(folder)
+    try:
+        return layout.read(folder)
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RecordError(
+            f"{str(folder / layout.config)!r} has an entry of a form that cannot be read ({said}); get the file anew."
+        ) from None
 
 
 def write(sae: SAE, path: str | Path, format: str = "pellucid") -> None:

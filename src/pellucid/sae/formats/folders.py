@@ -145,18 +145,19 @@ def put(folder: Path, contents: Contents) -> None:
 
     Raises RecordError, with nothing half-written left behind.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = beside(folder)
     try:
         temporary.mkdir(parents=True)
         for name, writer in contents.items():
             writer(temporary / name)
             (temporary / name).chmod(0o644)
             _flush(temporary / name)
-        if folder.is_dir() and any(folder.iterdir()):
+        # One that is there stays, even an empty one, since it may be the current folder of a process.
+        if folder.is_dir():
             for name in contents:
                 (temporary / name).replace(folder / name)
         else:
-            temporary.replace(folder)
+            temporary.replace(folder.resolve())
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecordError(
@@ -164,6 +165,12 @@ def put(folder: Path, contents: Contents) -> None:
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def beside(folder: Path) -> Path:
+    """Where a folder is made ready, on the disk that it comes to; ``.`` and links are followed to what they name."""
+    folder = folder.resolve()
+    return folder.parent / f".{folder.name}.{os.getpid()}.tmp"
 
 
 def _flush(path: Path) -> None:

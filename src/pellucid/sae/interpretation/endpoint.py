@@ -12,7 +12,7 @@ from pellucid.sae.interpretation.asking import Answer, Ledger, Question, Step
 from pellucid.sae.interpretation.budget import Budget
 from pellucid.sae.interpretation.cache import Cache
 from pellucid.sae.interpretation.drawing import data_url
-from pellucid.sae.interpretation.http import Poster, RefusedError, Reply
+from pellucid.sae.interpretation.http import Poster, RefusedError, Reply, require_address
 from pellucid.sae.interpretation.threads import mapped
 
 KEYS = ("PELLUCID_LLM_KEY", "OPENAI_API_KEY")
@@ -67,6 +67,7 @@ class Endpoint:
     ) -> None:
         self.name, self.sees, self.per_prompt, self.notes = model, sees, per_prompt, list[str]()
         self._budget, self._cache, self._threads, self._seed = budget or Budget(), cache, threads, seed
+        require_address(url)
         self._poster = Poster(
             f"{url.rstrip('/').removesuffix('/chat/completions')}/chat/completions", _key(key_variable),
             timeout=timeout, retries=retries, pause=pause, per_minute=per_minute,

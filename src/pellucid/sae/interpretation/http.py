@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pellucid.errors import InputError, ModelError
 
@@ -55,6 +56,25 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def require_address(url: str) -> None:
+    """Raise InputError where there can be no server at an address, in the words that somebody gave."""
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"the address of an endpoint begins with http:// or https://, and {url!r} does not.")
+    parts, reason = None, ""
+    try:
+        parts = urlsplit(url)
+        # As the socket does it: a part of a name has 1 to 63 characters.
+        usable = bool(parts.hostname and parts.hostname.encode("idna")) and parts.port != 0
+    except ValueError as error:
+        usable, reason = False, f" ({error})"
+    if parts is not None and "@" in parts.netloc:
+        raise InputError("the address of an endpoint holds no user and no password; give the key in PELLUCID_LLM_KEY.")
+    if not usable or not all("!" <= sign <= "~" for sign in url):
+        raise InputError(
+            f"{url!r} is no address of an endpoint{reason}; write one in ASCII, such as http://localhost:8000/v1."
+        )
+
+
 class Poster:
     """Sends documents to one address.
 
@@ -68,14 +88,13 @@ class Poster:
         per_minute: the most attempts a minute, over all threads; None: any number.
 
     Raises:
-        InputError: the address is not of http or https.
+        InputError: there can be no server at the address.
     """
 
     def __init__(
         self, url: str, key: str, *, timeout: float, retries: int, pause: float, per_minute: float | None
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"the address of an endpoint begins with http:// or https://, and {url!r} does not.")
+        require_address(url)
         self.url, self._key, self._timeout, self._retries, self._pause = url, key, timeout, retries, pause
         self._apart = 60 / per_minute if per_minute else 0.0
         self._free, self._lock, self._random = 0.0, threading.Lock(), random.Random(0)

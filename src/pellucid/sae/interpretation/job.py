@@ -18,13 +18,12 @@ from pellucid.sae.interpretation.choosing import Chooser
 from pellucid.sae.interpretation.explaining import Explainer
 from pellucid.sae.interpretation.judging import Judge
 from pellucid.sae.interpretation.places import draw
+from pellucid.sae.interpretation.results import SETTINGS
 from pellucid.sae.interpretation.run import Run, Ways, read_ledger
 from pellucid.sae.interpretation.settings import Settings
 from pellucid.sae.interpretation.sources import Events, Store
 from pellucid.sae.interpretation.summary import SUMMARY, Summary, summarised
 from pellucid.sae.site import Site
-
-SETTINGS = "run.json"
 
 
 def interpret(

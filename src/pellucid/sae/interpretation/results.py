@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -10,6 +11,8 @@ from pydantic import Field, ValidationError
 
 from pellucid.errors import InputError, RecordError
 from pellucid.records import Record
+from pellucid.sae.autoencoder import SAE
+from pellucid.sae.events.digest import digest
 from pellucid.sae.interpretation.asking import Answer, Question
 from pellucid.sae.interpretation.scoring import Score
 
@@ -17,6 +20,7 @@ INTERPRETATIONS = "interpretations.jsonl"
 EXPLANATIONS = "explanations.jsonl"
 RANDOM = "random-directions.jsonl"
 PROMPTS = "prompts.jsonl"
+SETTINGS = "run.json"
 
 
 class Explanation(Record):
@@ -143,6 +147,40 @@ def read_interpretations(folder: Path | str) -> dict[int, Interpretation]:
     if not path.is_file():
         raise InputError(f"there are no interpretations in {str(folder)!r}: it has no {INTERPRETATIONS}.")
     return {each.latent: each for each in read_lines(path, Interpretation)}
+
+
+def checked_interpretations(folder: Path | str, sae: SAE) -> dict[int, Interpretation]:
+    """The interpretations of a run's folder, or of a release, if they are this autoencoder's.
+
+    Raises InputError where there are none, or they are of another autoencoder; RecordError.
+    """
+    found, said = read_interpretations(folder), _interpreted(Path(folder) / SETTINGS)
+    own = digest(sae)
+    if said and said != own:
+        raise InputError(
+            f"the interpretations in {str(folder)!r} are of another autoencoder ({said[:12]}...) than this one "
+            f"({own[:12]}...); give those of this one."
+        )
+    beyond = max(found, default=0)
+    if beyond >= sae.width:
+        raise InputError(
+            f"the interpretations in {str(folder)!r} speak of latent {beyond}, and this autoencoder has {sae.width}; "
+            "give those of this one."
+        )
+    return found
+
+
+def _interpreted(settings: Path) -> str:
+    """The digest of the autoencoder that was interpreted; empty where nothing tells, as in a release."""
+    if not settings.is_file():
+        return ""
+    try:
+        document = json.loads(settings.read_bytes())
+        found = str(document.get("sources", {}).get("sae", ""))
+    except (OSError, ValueError, AttributeError):
+        raise RecordError(f"{str(settings)!r} is no description of a run; interpret into a new folder.") from None
+    # Whoever calls ``interpret`` may name it in words of their own.
+    return found if re.fullmatch("[0-9a-f]{64}", found) else ""
 
 
 def read_lines(path: Path, kind: type[Record]) -> Iterator[Any]:

@@ -8,16 +8,27 @@ import numpy as np
 from pellucid.records import Record
 from pellucid.sae.interpretation.asking import Ledger
 from pellucid.sae.interpretation.results import INTERPRETATIONS, RANDOM, Interpretation, read_lines
-from pellucid.sae.interpretation.scoring import Interval, Score
+from pellucid.sae.interpretation.scoring import Score
 
 SUMMARY = "summary.json"
 DRAWS = 2000
 
 
+class Average(Record):
+    """A mean with its 95 % interval."""
+
+    value: float
+    """The mean."""
+    low: float | None
+    """Lower end; None where there is a single value."""
+    high: float | None
+    """Upper end."""
+
+
 class Mean(Record):
     """A mean over latents."""
 
-    mean: Interval | None
+    mean: Average | None
     """With its 95 % interval, latents drawn anew [efron1993]; None where no latent has the figure."""
     latents: int
     """Over how many."""
@@ -132,10 +143,10 @@ def _mean(scores: Sequence[Score | None], figure: Callable[[Score], float | None
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Mean and bootstrap interval; of a single value the interval is the value."""
-    if not values:
-        return Mean(mean=None, latents=0)
+    """Mean and bootstrap interval; a single value has none."""
+    if len(values) < 2:
+        return Mean(mean=Average(value=values[0], low=None, high=None) if values else None, latents=len(values))
     known, generator = np.array(values), np.random.default_rng(0)
     means = [float(known[generator.integers(len(known), size=len(known))].mean()) for _ in range(DRAWS)]
     low, high = np.quantile(means, [0.025, 0.975])
-    return Mean(mean=Interval(value=float(known.mean()), low=float(low), high=float(high)), latents=len(known))
+    return Mean(mean=Average(value=float(known.mean()), low=float(low), high=float(high)), latents=len(known))

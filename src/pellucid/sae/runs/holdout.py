@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +46,7 @@ def choose(store: Store, share: float, seed: int) -> HeldOut:
     """
     if not 0 <= share <= 0.5:
         raise InputError(f"held_out is a share from 0 to 0.5 of the tokens, not {share}.")
-    samples = list(_samples(store))
+    samples = list(store.documents())
     sizes = np.array([size for _, size in samples], dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
     for unit in ("document", "sample"):
@@ -77,12 +76,3 @@ def _drawn(keys: list[str], sizes: Int[np.ndarray, " sample"], share: float, see
             chosen.add(key)
             rows += tokens[key]
     return chosen, rows
-
-
-def _samples(store: Store) -> Iterator[tuple[str, int]]:
-    """(document, tokens that were kept) of each sample, in the order of the rows; one shard's names at a time."""
-    import pyarrow.parquet as pq
-
-    for shard in store.manifest.shards:
-        table = pq.read_table(store.folder / shard.texts.name, columns=["document", "tokens"], partitioning=None)
-        yield from zip(table["document"].to_pylist(), table["tokens"].to_pylist(), strict=True)

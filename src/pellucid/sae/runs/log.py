@@ -1,12 +1,13 @@
 """What training tells of itself: a line of JSON for each run and step that is logged, and TensorBoard's files."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import MissingPackageError
+from pellucid.errors import MissingPackageError, RecordError
 from pellucid.files import write_atomically
 
 LOGS = "logs"
@@ -41,17 +42,19 @@ class Log:
     def go_back_to(self, step: int) -> None:
         """Forget what was logged after a step, as training does, and a line that was not finished."""
         for path in self._paths.values():
-            if path.is_file():
-                kept = [text for text in path.read_text("utf-8").splitlines() if _step(text) <= step]
-                write_atomically(path, "".join(f"{text}\n" for text in kept).encode())
+            with _told(path):
+                if path.is_file():
+                    kept = [text for text in path.read_text("utf-8").splitlines() if _step(text) <= step]
+                    write_atomically(path, "".join(f"{text}\n" for text in kept).encode())
 
     def write(self, lines: Mapping[str, Line]) -> None:
-        """One line for each run."""
+        """One line for each run. Raises RecordError where it cannot be written."""
         for name, line in lines.items():
             path = self._paths[name]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with _told(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
             if name in self._boards:
                 for figure in FIGURES:
                     if line.get(figure) is not None:
@@ -71,6 +74,17 @@ def require_tensorboard() -> None:
         raise MissingPackageError(
             "tensorboard", "pip install tensorboard, or leave it out: the lines in logs are written anyway"
         )
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"the log {str(path)!r} cannot be written ({error.strerror}); free the space and train again with the same "
+            "settings: the checkpoint before, if there is one, is kept."
+        ) from None
 
 
 def _step(text: str) -> float:

@@ -19,6 +19,8 @@ from pellucid.sae.store import Store
 
 SCHEMA: Final = 1
 RUNS = "runs.json"
+CORPUS_DIGEST = "corpus_digest"
+"""What ``Origin.training`` calls the digest of all documents that the store was read from."""
 
 
 class Run(Record):
@@ -80,7 +82,7 @@ def origin(store: Store, plan: Plan, planned: Planned, tokens: int, training: di
         selector=manifest.selector.model_dump(mode="json"),
         tokens=tokens,
         store=plan.store,
-        training=training,
+        training={CORPUS_DIGEST: manifest.making.corpus.digest, **training},
     )
 
 

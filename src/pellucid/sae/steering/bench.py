@@ -11,12 +11,16 @@ from torch import Tensor
 
 from pellucid.errors import InputError
 from pellucid.sae.autoencoder import SAE
+from pellucid.sae.events import Events
 from pellucid.sae.interpretation.asking import LLM
 from pellucid.sae.site import Site
 from pellucid.sae.steering.controls import difference_of_means, random_directions, random_latents
+from pellucid.sae.steering.generating import asked
 from pellucid.sae.steering.matchers import AbstractMatcher
-from pellucid.sae.steering.plan import STEERED, Settings
+from pellucid.sae.steering.plan import STEERED, Settings, text_of
+from pellucid.sae.steering.positions import Positions
 from pellucid.sae.steering.scales import Seen, activation_scale, norm_scale, seen
+from pellucid.sae.store import Store
 
 
 @final
@@ -36,9 +40,9 @@ class Bench:
     """How."""
     others: tuple[AbstractMatcher, ...] = ()
     """Other concepts, which steering should leave alone."""
-    events: Any = None
+    events: Events | None = None
     """Where each latent is active in a store, or None."""
-    store: Any = None
+    store: Store | None = None
     """That store of activations, or None."""
     judge: LLM | None = None
     """Who rates answers, or None."""
@@ -51,6 +55,22 @@ class Bench:
     def check_site(self) -> None:
         """Raises UnknownNameError for a site that is not there, InputError for one of another width."""
         _ = self.passing
+
+    def check_positions(self) -> None:
+        """Raises InputError for a listed position that some prompt and its longest answer do not have."""
+        listed = Positions.of(self.settings.positions).listed
+        for chunk in self.chunks if listed else ():
+            raws = [self.prompts[place] for place in chunk]
+            for raw, row in zip(raws, asked(self.model, raws).rows, strict=True):
+                # The last token of an answer is not read by the model any more.
+                last = len(row.ids) + self.settings.sampling.max_new_tokens - 2
+                outside = next((each for each in listed if not -len(row.ids) <= each <= last), None)
+                if outside is not None:
+                    raise InputError(
+                        f"the position {outside} is steered nowhere: the prompt {text_of(raw)[:40]!r} has "
+                        f"{len(row.ids)} tokens, and with the longest answer the positions {-len(row.ids)} to {last}; "
+                        "list others."
+                    )
 
     def scales(self, latents: Sequence[int]) -> tuple[float, ...]:
         """What a strength of 1 is for each of some latents."""

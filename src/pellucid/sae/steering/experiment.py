@@ -9,11 +9,13 @@ from torch import Tensor
 from pellucid.errors import InputError
 from pellucid.progress import Advance, progress
 from pellucid.sae.autoencoder import SAE
+from pellucid.sae.events import Events
 from pellucid.sae.events.digest import digest
 from pellucid.sae.interpretation.asking import LLM
 from pellucid.sae.site import Site
 from pellucid.sae.steering.bench import Bench, site_of
 from pellucid.sae.steering.controls import random_latents
+from pellucid.sae.steering.fitting import check_events, check_model, elsewhere
 from pellucid.sae.steering.journal import Generation, Journal
 from pellucid.sae.steering.matchers import AbstractMatcher
 from pellucid.sae.steering.outcome import SubjectSummary, Summary
@@ -21,6 +23,7 @@ from pellucid.sae.steering.plan import PROMPTED, UNSTEERED, Condition, Settings,
 from pellucid.sae.steering.steer import check_latents
 from pellucid.sae.steering.summary import summarised, summary_of
 from pellucid.sae.steering.trial import Trial
+from pellucid.sae.store import Store
 
 
 def steer_experiment(
@@ -33,8 +36,8 @@ def steer_experiment(
     site: Site | str | None = None,
     settings: Settings | None = None,
     others: Sequence[AbstractMatcher] = (),
-    events: Any = None,
-    store: Any = None,
+    events: Events | None = None,
+    store: Store | None = None,
     judge: LLM | None = None,
 ) -> Summary:
     """Steer latents one subject at a time, beside controls, and measure what that does and what else it does.
@@ -47,19 +50,23 @@ def steer_experiment(
         out: a folder; a run that was stopped there goes on.
         site: where the autoencoder was trained; None: as it says itself.
         settings: strengths, ways to steer, positions, scale, controls, sampling, budget.
-        others: other concepts, which steering should leave alone.
+        others: other concepts, which steering should leave alone, beside those of the other subjects.
         events: the latents' events in a store, for the scale of activations and for controls.
         store: that store, for the difference of means.
         judge: a language model that rates the answers.
 
     Raises:
-        InputError: something does not fit, or the folder holds another experiment.
+        InputError: something does not fit or belong together, or the folder holds another experiment.
         UnknownNameError: the model has no such site.
+        NumericalError: a strength makes activations NaN or infinite.
     """
+    place = site_of(sae, site)
+    check_events(sae, place, events, store)
+    check_model(sae, model)
     bench = Bench(
         model=model,
         sae=sae.to(model.device),
-        site=site_of(sae, site),
+        site=place,
         prompts=tuple(prompts),
         settings=settings or Settings(),
         others=tuple(others),
@@ -80,10 +87,12 @@ def tried_out(bench: Bench, subjects: Sequence[Subject], out: Path) -> Summary:
     with progress("Steering", _count(bench, subjects)) as advance:
         plain = _unsteered(bench, subjects, journal, advance)
         for subject, scale in zip(subjects, scales, strict=True):
-            generations = _tried(bench, subject, scale, plain, journal, advance)
+            trials = _trials(bench, subject, subjects, scale, plain)
+            generations = _all(trials, journal, subject.name, advance)
             every = [*plain, *generations]
-            found.append(summarised(subject, scale, every, bench.settings, _names(bench.others), words))
-    summary = summary_of(plan_of(bench, subjects, scales), found)
+            names = _names(_others(bench, subject, subjects))
+            found.append(summarised(subject, scale, every, bench.settings, names, words))
+    summary = summary_of(plan_of(bench, subjects, scales), found, _notes(bench, subjects))
     journal.conclude(summary)
     return summary
 
@@ -102,11 +111,14 @@ def plan_of(bench: Bench, subjects: Sequence[Subject], scales: Sequence[tuple[fl
             {
                 "latents": list(subject.latents), "label": subject.label, "prefix": subject.prefix,
                 "matcher": subject.matcher.described, "scales": list(scale),
+                "others": _names(_others(bench, subject, subjects)),
             }
             for subject, scale in zip(subjects, scales, strict=True)
         ],
         "others": {matcher.name: matcher.described for matcher in bench.others},
         "judge": None if bench.judge is None else bench.judge.name,
+        "events": None if bench.events is None else bench.events.manifest.source.model_dump(mode="json"),
+        "store": None if bench.store is None else bench.store.digest,
     }  # fmt: skip
 
 
@@ -133,7 +145,11 @@ def _check(bench: Bench, subjects: Sequence[Subject]) -> None:
     shared = [name for name in _names(bench.others) if name in concepts or _names(bench.others).count(name) > 1]
     if shared:
         raise InputError(f"the other concept {shared[0]!r} is named twice; give each its own name.")
+    unnamed = [] if bench.judge is None else [subject.name for subject in subjects if not subject.label]
+    if unnamed:
+        raise InputError(f"a judge rates answers for a concept in words; give latent {unnamed[0]} a label.")
     _check_controls(bench, subjects)
+    bench.check_positions()
     # This reads the prompts, and so finds out whether the site is there and the autoencoder fits it.
     bench.check_site()
 
@@ -162,6 +178,19 @@ def _names(matchers: Sequence[AbstractMatcher]) -> list[str]:
     return [matcher.name for matcher in matchers]
 
 
+def _others(bench: Bench, subject: Subject, subjects: Sequence[Subject]) -> list[AbstractMatcher]:
+    """The concepts that one subject should leave alone: those of the other subjects, and those that are no one's."""
+    concepts = {each.matcher.name: each.matcher for each in subjects if each.matcher.name != subject.matcher.name}
+    return [*concepts.values(), *bench.others]
+
+
+def _notes(bench: Bench, subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """What has to be known to read the numbers."""
+    alone = any(not _others(bench, subject, subjects) for subject in subjects)
+    missing = "no other concepts were given, so it is not measured whether steering changes those"
+    return tuple(note for note in (elsewhere(bench.sae, bench.site), missing if alone else "") if note)
+
+
 def _count(bench: Bench, subjects: Sequence[Subject]) -> int:
     """How many answers there are in all."""
     ways = 1 + sum(len(list(conditions(subject, bench.settings))) for subject in subjects)
@@ -175,24 +204,23 @@ def _unsteered(bench: Bench, subjects: Sequence[Subject], journal: Journal, adva
     return _all([tried], journal, UNSTEERED, advance)
 
 
-def _tried(
+def _trials(
     bench: Bench,
     subject: Subject,
+    subjects: Sequence[Subject],
     scales: tuple[float, ...],
     plain: Sequence[Generation],
-    journal: Journal,
-    advance: Advance,
-) -> list[Generation]:
-    """Every answer of one subject, those of an earlier run included."""
+) -> list[Trial]:
+    """Every condition of one subject."""
     before = {(each.prompt, each.sample): each for each in plain}
-    matchers = [subject.matcher, *bench.others]
-    trials = [
+    matchers = [subject.matcher, *_others(bench, subject, subjects)]
+    return [
         Trial(bench, condition, matchers, subject, before, scales) for condition in conditions(subject, bench.settings)
     ]
-    return _all(trials, journal, subject.name, advance)
 
 
 def _all(trials: Sequence[Trial], journal: Journal, name: str, advance: Advance) -> list[Generation]:
+    """Every answer of some trials, those of an earlier run included."""
     there = {(each.condition.key, each.prompt, each.sample): each for each in journal.read(name)}
     directions: dict[str, Tensor | None] = {}
     for trial in trials:

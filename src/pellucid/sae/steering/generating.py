@@ -1,6 +1,6 @@
 """What a model answers, steered or not: a batch of prompts at a time, greedy or sampled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pellucid.errors import ContextLengthError, InputError
+from pellucid.errors import ContextLengthError, InputError, NumericalError
 from pellucid.models import CausalLM, VisionLanguage
 from pellucid.models.tokens import Row
 from pellucid.records import Record
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
 def asked(model: Any, raws: Sequence[Any]) -> Asked:
     """Prompts as a model reads them: texts, or pictures with texts.
 
-    Raises InputError for no prompt, and for a model that does not answer in text.
+    Raises InputError for no prompt, for a model that does not answer in text, and for a picture that it does not read.
     """
     if not raws:
         raise InputError("there is no prompt to steer; give at least one.")
@@ -59,6 +59,8 @@ def asked(model: Any, raws: Sequence[Any]) -> Asked:
     if not isinstance(model, CausalLM):
         name = getattr(model, "name", type(model).__name__)
         raise InputError(f"{name} does not answer in text, and steering is measured on answers; take a language model.")
+    if any(isinstance(raw, Mapping) for raw in raws):
+        raise InputError(f"{model.name} reads no pictures; leave --image out, and give the prompts as texts.")
     return Asked(model, tuple(model.encode(raw).row for raw in raws))
 
 
@@ -77,6 +79,7 @@ def answers(
     Raises:
         ContextLengthError: prompt and answer are longer than the model reads.
         InputError: as ``steered`` does.
+        NumericalError: the activations or the logits became NaN or infinite.
     """
     reader = prompts.reader
     ids, visible, _ = reader.batch(prompts.rows, "left")
@@ -101,10 +104,24 @@ def answers(
             # What a recurrent layer keeps of the past does not say how long that was.
             use_cache=not getattr(module, "_is_stateful", False),
             pad_token_id=reader.tokenizer.pad_token_id or 0,
+            logits_processor=[_checking(steer)],
             return_dict_in_generate=False,
         )
     ends = _ends(reader)
     return [_until(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+
+
+def _checking(steer: Steer | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """A processor of logits that changes none, and raises NumericalError where no token can be told from them."""
+
+    def check(ids: Tensor, logits: Tensor) -> Tensor:
+        if not bool((logits < torch.inf).all()):
+            said = "the model" if steer is None else f"the model, pushed by {steer.described},"
+            advice = "load it in a wider dtype" if steer is None else "take a smaller strength"
+            raise NumericalError(f"{said} made logits that are NaN or infinite, so nothing is answered; {advice}.")
+        return logits
+
+    return check
 
 
 def _check_length(reader: CausalLM, tokens: int) -> None:

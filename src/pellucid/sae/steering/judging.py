@@ -11,7 +11,10 @@ Aspect = Literal["concept", "instruction", "fluency"]
 ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 _SYSTEM = "You judge texts that a language model wrote. Answer as briefly as you are asked to."
 _YES = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
-_NUMBER = re.compile(r"\b([0-2])\b(?!.*\b\d)", re.DOTALL)
+_NUMBER = re.compile(r"(?<!\w)[-+\u2212.,]*\d+(?:[.,]\d+)*")
+_RATING = re.compile(r"([0-2])(?:\.0+)?")
+# What makes a number part of a fraction, a range, a share or a word.
+_PART = re.compile(r"\s*(?:[/%]|(?:out\s+of|of|to|or)\b|[-\u2013\u2014]\s*\d)|\w", re.IGNORECASE)
 _QUESTIONS: dict[Aspect, str] = {
     "concept": "How far does the answer deal with this concept: {concept}? 0: not at all; 1: it is touched, or forced "
     "into the text; 2: it clearly belongs to what is said.",
@@ -99,6 +102,13 @@ def _rating(aspect: Aspect, concept: str, prompt: str, text: str) -> str:
 
 
 def _number(said: str) -> float | None:
-    """The last number that was said, where it is one of the scale."""
+    """The first number that was said, where it is one of the scale and stands for itself; else None.
+
+    >>> _number("2.0"), _number("1 out of 2"), _number("0.5")
+    (2.0, None, None)
+    """
     found = _NUMBER.search(said)
-    return None if found is None else float(found[1])
+    rating = None if found is None else _RATING.fullmatch(found[0])
+    if found is None or rating is None or _PART.match(said, found.end()):
+        return None
+    return float(rating[1])

@@ -13,6 +13,7 @@ from pellucid.sae.interpretation.backends import Asked, language_model
 from pellucid.sae.interpretation.budget import Budget
 from pellucid.sae.interpretation.cache import Cache
 from pellucid.sae.steering.bench import Bench, site_of
+from pellucid.sae.steering.fitting import check_events, check_model
 from pellucid.sae.steering.matchers import AbstractMatcher
 from pellucid.sae.steering.plan import Settings
 from pellucid.sae.store import Store
@@ -34,7 +35,8 @@ def bench_of(
 ) -> Bench:
     """Open everything that steering is tried out on; what can be known to be wrong is, before the model is loaded.
 
-    Raises InputError where neither the caller nor the autoencoder names the model or the site, and as the loading does.
+    Raises InputError where neither the caller nor the autoencoder names the model or the site, where the model, the
+    events or the store are not those of the autoencoder, and as the loading does.
     """
     dictionary = SAE.load(sae)
     name = model or dictionary.origin.model
@@ -42,13 +44,10 @@ def bench_of(
         raise InputError("this autoencoder does not say which model it belongs to; name the model.")
     place = site_of(dictionary, site)
     opened = None if events is None else Events.open(events)
-    if opened is not None and opened.width != dictionary.width:
-        raise InputError(
-            f"the events in {str(events)!r} are of {opened.width} latents and the autoencoder has {dictionary.width}; "
-            "write the events of this autoencoder."
-        )
     harvested = None if store is None else Store.open(store)
+    check_events(dictionary, place, opened, harvested)
     loaded = load(name, device=device, dtype=dtype)
+    check_model(dictionary, loaded)
     return Bench(
         model=loaded,
         sae=dictionary.to(device),

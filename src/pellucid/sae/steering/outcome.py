@@ -147,3 +147,5 @@ class Summary(Record):
     """One for each."""
     shares: tuple[Share, ...]
     """For each way to steer and each direction that was tried."""
+    notes: tuple[str, ...] = ()
+    """What has to be known to read the numbers, a sentence each."""

@@ -57,6 +57,8 @@ class Budget(Record):
     """Perplexity under the unsteered model, over that of the unsteered answer."""
     distinct: float = Field(default=0.6, ge=0, le=1)
     """Share of different pairs of tokens, over that of the unsteered answer."""
+    empty: float = Field(default=0.2, ge=0, le=1)
+    """Share of the answers that are empty, beyond those that are without steering."""
 
 
 class Settings(Record):

@@ -30,6 +30,7 @@ def steered_answers(bench: Bench, latents: Sequence[int]) -> Iterator[Shown]:
     Raises as ``steer_experiment`` does.
     """
     check_latents(bench.sae, latents)
+    bench.check_positions()
     scales, positions = bench.scales(latents), Positions.of(bench.settings.positions)
     ways: list[tuple[str, float]] = [
         (mode, strength)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pellucid.errors import InputError
+from pellucid.errors import InputError, NumericalError
 from pellucid.sae.autoencoder import CHUNK_NUMBERS, SAE
 from pellucid.sae.site import Site, edited
 from pellucid.sae.steering.modes import AbstractMode, mode_of, reach
@@ -37,8 +37,8 @@ class Steer:
     positions: Positions = field(default_factory=Positions)
     """Where."""
     along: Float[Tensor, "steered dim"] | None = None
-    """Other directions to steer along, one for each latent: a control. The change keeps its length at every token, for
-    each is brought to the length of the decoder's row that it stands for. None: the decoder's rows themselves."""
+    """Other directions to steer along, one for each latent: a control. The change keeps its length at every token, that
+    of several latents together too. None: the decoder's rows themselves."""
 
     def __post_init__(self) -> None:
         check_latents(self.sae, self.latents)
@@ -52,7 +52,7 @@ class Steer:
 
     @property
     def directions(self) -> Float[Tensor, "steered dim"]:
-        """What is added to h."""
+        """What is added to h; of a control, each as long as the decoder's row that it stands for."""
         if self.along is None:
             return self.rows
         along = self.along.to(self.rows)
@@ -67,7 +67,19 @@ class Steer:
         unit = given.new_ones(()) if normaliser is None else normaliser.scale
         goal = self.strength * given.new_tensor(self.scales)
         amounts = self.mode.amounts(self._read(given, unit), goal)
-        return unit * (amounts @ self.directions)
+        found = amounts @ self.directions
+        if self.along is not None and len(self.latents) > 1:
+            # Rows that overlap add up to another length than directions that do not.
+            lengths: Tensor = (amounts @ self.rows).norm(dim=1, keepdim=True)
+            found = found * (lengths / found.norm(dim=1, keepdim=True).clamp_min(torch.finfo(found.dtype).tiny))
+        return unit * found
+
+    @property
+    def described(self) -> str:
+        """What is done, in a few words."""
+        numbers = "+".join(map(str, self.latents))
+        along = "" if self.along is None else " along a control"
+        return f"latent {numbers} at strength {self.strength:g} by {self.mode.name}{along}"
 
     def _read(self, h: Float[Tensor, "token dim"], unit: Tensor) -> Float[Tensor, "token steered"]:
         if self.mode.reads == "nothing":
@@ -79,11 +91,19 @@ class Steer:
     def edit(
         self, h: Float[Tensor, "batch seq dim"], where: Bool[Tensor, "batch seq"]
     ) -> Float[Tensor, "batch seq dim"]:
-        """Activations, changed where it is asked for; nothing else of them is touched."""
+        """Activations, changed where it is asked for; nothing else of them is touched.
+
+        Raises NumericalError where they become NaN or infinite.
+        """
         if not where.any():
             return h
         chosen = h[where]
-        return h.masked_scatter(where[..., None], chosen + self.change(chosen).to(h.dtype))
+        made = chosen + self.change(chosen).to(h.dtype)
+        if not bool(made.isfinite().all()):
+            raise NumericalError(
+                f"activations become NaN or infinite under {self.described}; take a smaller strength, or a wider dtype."
+            )
+        return h.masked_scatter(where[..., None], made)
 
 
 def check_latents(sae: SAE, latents: Sequence[int]) -> None:

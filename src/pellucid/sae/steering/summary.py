@@ -135,7 +135,10 @@ def _point(
         harmonic=measured(lambda each: None if each.ratings is None else Rating(*each.ratings).harmonic),
         within=True,
     )
-    return point.model_copy(update={"within": _is_within(point, settings.budget)})
+    silenced = (point.empty - sum(not each.ids for each in plain)) / len(group)
+    return point.model_copy(
+        update={"within": _is_within(point, settings.budget, silenced, had_perplexity=bool(nll_before))}
+    )
 
 
 def _exponential(interval: Interval) -> Interval:
@@ -163,8 +166,11 @@ def _change(group: Sequence[Generation], before: Mapping[tuple[int, int], Genera
     )
 
 
-def _is_within(point: Point, budget: Budget) -> bool:
-    """Whether the other concepts, the fluency and the variety are left well enough alone."""
+def _is_within(point: Point, budget: Budget, silenced: float, *, had_perplexity: bool) -> bool:
+    """Whether the model still answers, and other concepts, fluency and variety are left well enough alone."""
+    # Empty answers have neither perplexity nor pairs, and so are held against the budget by themselves.
+    if silenced > budget.empty or (point.ratio is None and had_perplexity):
+        return False
     if point.flips is not None and point.flips.mean > budget.flips:
         return False
     if point.ratio is not None and point.ratio.mean > budget.perplexity:
@@ -194,7 +200,8 @@ def _best(
     level, before = LEVEL / len(tried), points[0].on_target
     p = {} if chosen is None else _chances(chosen.condition, groups, concept, sign, seed)
     holds, reason = _verdict(p, level, direction, before)
-    reason += "" if holds else _beyond(tried, chosen, sign)
+    if holds is False and before is not None:
+        reason += _beyond(tried, chosen, sign, before.mean)
     return Best(
         mode=mode,
         direction=direction,
@@ -214,11 +221,12 @@ def _rate(point: Point) -> float:
     return 0.0 if point.on_target is None else point.on_target.mean
 
 
-def _beyond(tried: Sequence[Point], chosen: Point | None, sign: float) -> str:
-    """What is reached only by a strength that is over the budget, where that is more than within it."""
+def _beyond(tried: Sequence[Point], chosen: Point | None, sign: float, unsteered: float) -> str:
+    """What is reached only by a strength over the budget, where that is more than within it and without steering."""
     over = [point for point in tried if not point.within and point.on_target is not None]
     best = max(over, key=lambda point: (sign * _rate(point), -abs(point.condition.strength or 0.0)), default=None)
-    if best is None or (chosen is not None and sign * _rate(best) <= sign * _rate(chosen)):
+    reached = [unsteered] if chosen is None else [unsteered, _rate(chosen)]
+    if best is None or any(sign * _rate(best) <= sign * rate for rate in reached):
         return ""
     return (
         f"; over the budget, at strength {best.condition.strength:g}, {_rate(best):.0%} of the answers have the concept"
@@ -262,11 +270,11 @@ def _verdict(
     return True, f"more than chance against {', '.join(p)}"
 
 
-def summary_of(plan: dict[str, Any], subjects: Sequence[SubjectSummary]) -> Summary:
+def summary_of(plan: dict[str, Any], subjects: Sequence[SubjectSummary], notes: Sequence[str] = ()) -> Summary:
     """All subjects together."""
     ways = dict.fromkeys((best.mode, best.direction) for subject in subjects for best in subject.best)
     shares = [_share(mode, direction, subjects) for mode, direction in ways]
-    return Summary(plan=plan, subjects=tuple(subjects), shares=tuple(shares))
+    return Summary(plan=plan, subjects=tuple(subjects), shares=tuple(shares), notes=tuple(notes))
 
 
 def _latents(count: int) -> str:

@@ -35,6 +35,10 @@ class Encoded:
     """The picture."""
     grid: tuple[int, int] | None = None
     """Rows and columns of its positions."""
+    whole: str = ""
+    """What ``text`` was cut from; empty where it was not cut."""
+    begin: int = 0
+    """The character of it with which ``text`` begins."""
 
     def has_role(self, role: str) -> Bool[np.ndarray, " seq"]:
         """Which positions somebody says."""
@@ -42,12 +46,15 @@ class Encoded:
         return found
 
     def covers(self, wording: str) -> Bool[np.ndarray, " seq"]:
-        """Which tokens have a character in common with a wording, wherever it stands."""
+        """Which tokens have a character in common with a wording, wherever it stands; a cut may go through it."""
         found = np.zeros(len(self.ids), bool)
-        start = self.text.find(wording) if wording else -1
+        whole, reach = self.whole or self.text, len(wording)
+        first, last = max(0, self.begin - reach + 1), self.begin + len(self.text) + reach - 1
+        start = whole.find(wording, first, last) if wording else -1
         while start >= 0:
-            found |= (self.offsets[:, 0] < start + len(wording)) & (self.offsets[:, 1] > start)
-            start = self.text.find(wording, start + 1)
+            place = start - self.begin
+            found |= (self.offsets[:, 0] >= 0) & (self.offsets[:, 0] < place + reach) & (self.offsets[:, 1] > place)
+            start = whole.find(wording, start + 1, last)
         return found
 
 
@@ -57,8 +64,13 @@ def of_text(
     roles: Integer[np.ndarray, " seq"],
     special: Bool[np.ndarray, " seq"],
     offsets: Int[np.ndarray, "seq 2"],
-    text: str,
+    whole: str,
+    cut: tuple[int, int],
 ) -> Encoded:
-    """A sample without a picture."""
+    """A sample without a picture: the characters of a text from the first of ``cut`` on that come before the second."""
     none = np.full(len(ids), -1, np.int16)
-    return Encoded(document, ids, roles, special, none, np.stack([none, none], 1), offsets, text)
+    begin, end = cut
+    return Encoded(
+        document, ids, roles, special, none, np.stack([none, none], 1), offsets, whole[begin:end], whole=whole,
+        begin=begin,
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """From documents to samples: windows of texts, conversations in the model's template, pictures with their texts."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import isqrt
 from typing import Any, NamedTuple
@@ -11,13 +12,15 @@ from transformers import PreTrainedTokenizerBase
 from pellucid.errors import ContextLengthError, InputError, ModelError
 from pellucid.models import VisionLanguage
 from pellucid.models.text import AbstractTextModel
-from pellucid.sae.store.corpora import Document
+from pellucid.sae.store.corpora import Document, Message
 from pellucid.sae.store.encoded import ROLES, Encoded, of_text
 
 CONTEXT = 256
 JOINED = 1_000_000
 """Characters of documents that are joined into one."""
 _PROBE = "a"
+_MARK = "qzTurn{}Zq"
+_MARKS = re.compile(_MARK.format(r"(\d+)"))
 Readable = AbstractTextModel | VisionLanguage
 
 
@@ -132,7 +135,8 @@ class Encoder:
                 np.pad(roles, (len(before), len(after)), constant_values=ROLES.index("template")),
                 np.pad(special, (len(before), len(after)), constant_values=True),
                 places,
-                text[first:last],
+                text,
+                (first, last),
             )
 
     # Conversations
@@ -141,20 +145,36 @@ class Encoder:
         """A conversation as the model's template writes it; each token has the role of whoever says it."""
         if not self.tokenizer.chat_template:
             raise InputError(f"it is a conversation, and {self._model.name} has no chat template to write it in.")
-        messages = [each._asdict() for each in document.messages]
-        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+        text = self._written(document.messages)
         tokens = self._tokens(text, "template")
-        place = 0
-        for each in document.messages:
-            said = next((one for one in (each.content, each.content.strip()) if text.find(one, place) >= 0), None)
-            if said is None:
-                raise InputError("the model's chat template rewrites what is said, so no token can be traced back.")
-            place = text.index(said, place)
+        for each, (first, last) in zip(document.messages, self._turns(document.messages, text), strict=True):
             # Templates often put a space at the end of a line into the token of the first word.
-            inside = (tokens.offsets[:, 1] > place) & (tokens.offsets[:, 0] < place + len(said)) & ~tokens.special
+            inside = (tokens.offsets[:, 1] > first) & (tokens.offsets[:, 0] < last) & ~tokens.special
             tokens.roles[inside] = ROLES.index(each.role)
-            place += len(said)
         return text, tokens
+
+    def _written(self, messages: Sequence[Message]) -> str:
+        return str(self.tokenizer.apply_chat_template([each._asdict() for each in messages], tokenize=False))
+
+    def _turns(self, messages: Sequence[Message], text: str) -> list[tuple[int, int]]:
+        """The characters of each turn in what the template wrote; of one that says nothing, none.
+
+        What is said may stand in the template's own words as well, so that it cannot be sought: the template writes the
+        same conversation with a mark in place of each turn, and what is between the marks is its own.
+        """
+        spoken = [number for number, each in enumerate(messages) if each.content.strip()]
+        marked = [each._replace(content=_MARK.format(n)) if n in spoken else each for n, each in enumerate(messages)]
+        first, *parts = _MARKS.split(self._written(marked))
+        found, place = [(0, 0)] * len(messages), len(first)
+        is_same = text.startswith(first) and sorted(map(int, parts[::2])) == spoken
+        for number, after in zip(map(int, parts[::2]), parts[1::2], strict=True):
+            said = next((one for one in _trimmed(messages[number].content) if text.startswith(one + after, place)), "")
+            found[number] = (place, place + len(said))
+            place += len(said) + len(after)
+            is_same &= bool(said)
+        if not is_same or place != len(text):
+            raise InputError("the model's chat template rewrites what is said, so no token can be traced back.")
+        return found
 
     # Pictures
 
@@ -182,6 +202,11 @@ class Encoder:
             patches, np.concatenate([offsets, behind]), f"{document.text} {document.answer}".rstrip(), document.image,
             grid,
         )  # fmt: skip
+
+
+def _trimmed(content: str) -> tuple[str, ...]:
+    """What a template may make of it, the longest first."""
+    return content, content.rstrip(), content.lstrip(), content.strip()
 
 
 def _grid(slots: int) -> tuple[np.ndarray, tuple[int, int]]:

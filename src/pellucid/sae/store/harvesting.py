@@ -12,6 +12,7 @@ from pellucid.sae.site import Site
 from pellucid.sae.store.corpora import Source, read_corpus
 from pellucid.sae.store.encoding import Encoder, Readable
 from pellucid.sae.store.job import Job, OnEstimate, OnProgress
+from pellucid.sae.store.lock import alone
 from pellucid.sae.store.manifest import MANIFEST, Dtype, Making, Manifest
 from pellucid.sae.store.reading import Store
 from pellucid.sae.store.selector import TokenSelector
@@ -37,9 +38,7 @@ def harvest(
     on_progress: OnProgress | None = None,
     on_estimate: OnEstimate | None = None,
 ) -> Store:
-    """Let a model read a corpus and keep its activations at some sites. A stopped harvest goes on where it was.
-
-    The network runs once for all sites, and no further than the last of them.
+    """Let a model read a corpus once and keep its activations at some sites. A stopped harvest goes on where it was.
 
     Args:
         model: a model of text, or of pictures with texts; or the name that loads it.
@@ -58,11 +57,11 @@ def harvest(
         on_estimate: told once, when the first batches have shown how long it will take.
 
     Raises:
-        InputError: a setting or a document that cannot be used, a folder with a store that was made otherwise, too
-            little room on the disk, or a selector that keeps nothing.
+        InputError: a setting or a document that cannot be used, a folder with a store that was made otherwise or
+            into which another harvest writes, too little room on the disk, or a selector that keeps nothing.
         UnknownNameError: a site, model, selector or dtype that does not exist.
         NumericalError: an activation is NaN or infinite.
-        RecordError: the disk is full; what was written before is kept.
+        RecordError: the folder cannot be written to, or the disk is full; what was written before is kept.
     """
     reader = _readable(model)
     chosen = tuple(dict.fromkeys(each if isinstance(each, Site) else Site.of(each) for each in sites))
@@ -76,7 +75,11 @@ def harvest(
     folder = Path(out)
     manifest = _begun(folder, making)
     if not manifest.complete:
-        Job(reader, chosen, encoder, folder, manifest, on_progress, on_estimate).run(read)
+        with alone(folder):
+            # Another harvest may have come to its end since.
+            manifest = _begun(folder, making)
+            if not manifest.complete:
+                Job(reader, chosen, encoder, folder, manifest, on_progress, on_estimate).run(read)
     return Store.open(folder)
 
 

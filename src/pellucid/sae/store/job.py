@@ -39,7 +39,7 @@ class Harvested(NamedTuple):
     tokens: int
     """Rows that were computed, those of earlier runs included."""
     total: int
-    """Rows in all; an estimate where no number of tokens was asked for."""
+    """Rows in all; an estimate where no number of tokens was asked for, or more than the corpus seems to have."""
 
 
 OnProgress = Callable[[Harvested], None]
@@ -79,7 +79,8 @@ class Job:
                 shard_tokens=making.shard_tokens, seed=making.seed, start=start,
             ):  # fmt: skip
                 if not self._rates:
-                    self._total = self._total or self._expected(plan)
+                    expected = self._expected(plan)
+                    self._total = min(self._total or expected, expected)
                     self._advance = stack.enter_context(progress("Harvesting", self._total))
                     self._advance(self._done)
                 self._commit(plan, self._computed(plan))

@@ -45,6 +45,7 @@ class Store:
         self._first_rows = [0, *accumulate(shard.tokens for shard in manifest.shards)]
         self._first_samples = [0, *accumulate(shard.samples for shard in manifest.shards)]
         self._open: dict[int, Mapped] = {}
+        self._known: set[str] = set()
         self._texts = lru_cache(TABLES)(self._read_texts)
 
     @classmethod
@@ -54,7 +55,7 @@ class Store:
         Args:
             folder: what ``harvest`` wrote.
             partial: whether a harvest that did not come to its end will do.
-            hashed: whether the digest of each shard is checked when it is first read; its size always is.
+            hashed: whether the digest of each file is checked when it is first read; its size always is.
 
         Raises:
             InputError: there is no store, or not all of it. RecordError: its manifest is broken.
@@ -160,7 +161,7 @@ class Store:
         for number, shard in enumerate(self.manifest.shards):
             first, after = self._first_rows[number], self._first_rows[number + 1]
             if first < stop and after > start:
-                table = read_table(self._checked(shard.places))
+                table = read_table(self._first_checked(shard.places))
                 rows = pa.array(np.arange(first, after), pa.int64())
                 parts.append(table.add_column(0, "row", rows).slice(max(0, start - first), stop - max(start, first)))
         return pa.concat_tables(parts) if parts else self.places(0, 1).slice(0, 0)
@@ -174,8 +175,14 @@ class Store:
         place = number - self._first_samples[shard]
         return sample_of(table.slice(place, 1).to_pylist()[0], firsts[place])
 
+    def documents(self) -> Iterator[tuple[str, int]]:
+        """The document of each sample, and how many of its tokens were kept; in the order of the rows."""
+        for shard in self.manifest.shards:
+            table = read_table(self._first_checked(shard.texts), ["document", "tokens"])
+            yield from zip(table["document"].to_pylist(), table["tokens"].to_pylist(), strict=True)
+
     def _read_texts(self, shard: int) -> tuple[Any, list[int]]:
-        table = read_table(self._checked(self.manifest.shards[shard].texts))
+        table = read_table(self._first_checked(self.manifest.shards[shard].texts))
         return table, [*accumulate(table["tokens"].to_pylist(), initial=self._first_rows[shard])]
 
     # Whether it is what it was
@@ -188,8 +195,14 @@ class Store:
 
     def _mapped(self, shard: int) -> Mapped:
         if shard not in self._open:
-            self._open[shard] = Mapped(self._checked(self.manifest.shards[shard].values, hashed=self._hashed))
+            self._open[shard] = Mapped(self._first_checked(self.manifest.shards[shard].values))
         return self._open[shard]
+
+    def _first_checked(self, file: File) -> Path:
+        """As ``_checked``, with the digest the first time."""
+        path = self._checked(file, hashed=self._hashed and file.name not in self._known)
+        self._known.add(file.name)
+        return path
 
     def _checked(self, file: File, *, hashed: bool = False) -> Path:
         path = self.folder / file.name

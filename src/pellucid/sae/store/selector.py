@@ -20,7 +20,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "last-image": {"images": "last"},
     "maira-2": {"images": "last"},
     "patches": {"images": "random"},
-    "balanced": {"images": "all"},
+    "balanced": {},
     "boilerplate": {"boilerplate": True},
     "special": {"special": True},
     "first": {"first": True},
@@ -32,6 +32,8 @@ NUMBERED = {"patches": "patches", "balanced": "image_share", "from": "start"}
 WORDLESS = ("image", "last-image", "patches")
 """Words that, where no other says so, leave the text out."""
 SWITCHES = ("boilerplate", "special", "first", "from")
+PICTURES = ("all", "image", "last-image", "maira-2", "patches")
+"""Words that say which positions of a picture are taken; ``balanced`` takes all where there is none of them."""
 FORM = "such as text, text+from:4, assistant, last-image, patches:16, text+last-image, balanced:0.5, maira-2 or all"
 
 
@@ -151,13 +153,30 @@ def _settings(given: str) -> dict[str, Any]:
         number = word.partition(":")[2]
         if bool(number) != (name in NUMBERED):
             raise InputError(f"the selector {word!r} {'takes no' if number else 'needs a'} number after it, {FORM}.")
+        if number and found.get(NUMBERED[name], number) != number:
+            raise InputError(
+                f"the selector {given!r} has {name!r} with {found[NUMBERED[name]]} and with {number}; keep one of them."
+            )
         # Turns of several roles add up.
         roles = (*found.get("roles", ()), *PARTS[name].get("roles", ()))
         found |= PARTS[name] | ({"roles": roles} if roles else {})
         if number:
             found[NUMBERED[name]] = number
+    _check_pictures(given, names)
+    if "balanced" in names:
+        found.setdefault("images", "all")
     texts = [name for name in names if name not in (*WORDLESS, *SWITCHES)]
-    if any("roles" not in PARTS[name] for name in texts):
+    if any("roles" not in PARTS[name] for name in texts if name != "balanced"):
         found.pop("roles", None)
     found["text"] = bool(texts) or not any(name in WORDLESS for name in names)
     return found
+
+
+def _check_pictures(given: str, names: list[str]) -> None:
+    """Raises InputError where two words take different positions of a picture."""
+    words = [name for name in dict.fromkeys(names) if name in PICTURES]
+    if len({PARTS[name]["images"] for name in words}) > 1:
+        raise InputError(
+            f"the selector {given!r} takes different positions of each picture by {' and by '.join(words)}; keep one "
+            "of these words."
+        )

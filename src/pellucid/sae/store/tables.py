@@ -110,13 +110,13 @@ def parquet(table: Any) -> bytes:
     return buffer.getvalue()
 
 
-def read_table(path: Path) -> Any:
-    """A table of a store. Raises RecordError where it is missing, broken, or was changed."""
+def read_table(path: Path, columns: list[str] | None = None) -> Any:
+    """A table of a store, or some of its columns. Raises RecordError where it is missing, broken, or was changed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordError(f"{str(path)!r} cannot be read ({reason}); harvest into a new folder.") from None

@@ -135,13 +135,16 @@ def _divided(lines: Iterator[str]) -> Iterator[str]:
     kept: list[str] = []
     length, blank = 0, 0
     for line in lines:
-        before, feed, after = line.partition(FORM_FEED)
+        *pages, rest = line.split(FORM_FEED)
+        for page in pages:
+            yield from _text([*kept, page])
+            kept, length = [], 0
         blank = 0 if line.strip() else blank + 1
-        kept.append(before)
-        length += len(before)
-        if feed or blank >= BLANK_LINES or length >= LONGEST:
+        kept.append(rest)
+        length += len(rest)
+        if blank >= BLANK_LINES or length >= LONGEST:
             yield from _text(kept)
-            kept, length = [after], len(after)
+            kept, length = [], 0
     yield from _text(kept)
 
 
