@@ -20,12 +20,16 @@ pellucid sae evaluate "$SAE" --store "$OUT/store" --model smollm2 --loss-samples
 pellucid sae interpret "$SAE" --store "$OUT/store" --events "$OUT/events" --llm "$LLM" ${LLM_MODEL:+--llm-model "$LLM_MODEL"} \
     --scorers detection,fuzzing,embedding --sample "$SAMPLE" --out "$OUT/interpretations"
 pellucid sae dashboard "$SAE" --store "$OUT/store" --events "$OUT/events" --interpretations "$OUT/interpretations" \
-    --out "$OUT/pages"
+    --latents random:300 --out "$OUT/pages"
 
-# The latents whose readout is a concept that a regular expression can tell; LATENT=N CONCEPT=REGEX for another one.
-LATENT=${LATENT:?the pages in $OUT/pages/index.html show what the latents are; choose one: LATENT=N CONCEPT=REGEX}
-pellucid sae steer "$SAE" --latent "$LATENT" --concept "${CONCEPT:?}" --prompt "Tell me about today." \
-    --prompt "What should I read next?" --store "$OUT/store" --events "$OUT/events" --out "$OUT/steering" \
+# The latent that is active on a word, and a regular expression that tells whether an answer speaks of it.
+LATENT=${LATENT:-$(python "$(dirname "$0")/latent_of_word.py" "$OUT/store" "$OUT/events" "${WORD:-war}")}
+pellucid sae steer "$SAE" --latent "$LATENT" --concept "${CONCEPT:-(?i)\b(war|wars|army|soldiers?|troops|enem(y|ies))\b}" \
+    --other 'money=(?i)\b(money|tax\w*)\b' --prefix "Talk about ${WORD:-war}." --label "${WORD:-war}" \
+    --prompt "Tell me about your day." --prompt "What should I read next?" --prompt "Write the beginning of a story." \
+    --prompt "Describe a walk through a city." --prompt "Give me some advice." --prompt "What happened yesterday?" \
+    --prompt "What is important in life?" --prompt "Write a short letter to a friend." \
+    --strengths=1,2,4 --max-new-tokens 20 --store "$OUT/store" --events "$OUT/events" --out "$OUT/steering" \
     --html "$OUT/steering.html"
 pellucid explain --model smollm2 --method attnlrp --text "Congress has the power to declare" --features latents \
     --sae "$SAE" --html "$OUT/latents.html"
