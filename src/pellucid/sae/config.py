@@ -161,13 +161,6 @@ class Config(BaseModel):
             raise InputError(f"{self.architecture} has no prefixes; leave them out or use matryoshka.")
         return self
 
-    @classmethod
-    def preset(cls, name: str, *, d_in: int, width: int, **changes: Any) -> "Config":
-        """The configuration of somebody's autoencoders: see ``pellucid.sae.presets``. Raises UnknownNameError."""
-        from pellucid.sae.presets import preset
-
-        return preset(name, d_in=d_in, width=width, **changes)
-
     @property
     def unit(self) -> float:
         """What the squared error of a token is multiplied by."""
