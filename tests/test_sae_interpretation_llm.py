@@ -356,13 +356,16 @@ def test_ctrl_c_ends_a_hanging_call_at_once():
             "print('begun', flush=True)\n"
             "llm.ask([Question(system='s', user=str(n)) for n in range(4)])\n"
         )
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout.readline() == b"begun\n"
-        while not served.requests:
-            time.sleep(0.02)
-        begun = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=40)
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                assert process.stdout.readline() == b"begun\n"
+                while not served.requests:
+                    time.sleep(0.02)
+                begun = time.monotonic()
+                process.send_signal(signal.SIGINT)
+                _, error = process.communicate(timeout=40)
+            finally:
+                process.kill()
         assert time.monotonic() - begun < 20
         assert b"KeyboardInterrupt" in error
 
