@@ -11,7 +11,7 @@ from pellucid.sae.codes import Codes, starts
 from pellucid.sae.step.sparse import products
 
 CHUNK_TOKENS = 512
-"""Tokens whose pre-activations are held at a time."""
+"""Tokens whose pre-activations are held at a time; half as many where they are held in two precisions."""
 BLOCK = 32
 """Latents whose maximum is looked at before they are."""
 MARGIN = 1.2
@@ -41,7 +41,7 @@ class Encoder(NamedTuple):
     def chunks(self) -> Iterator[tuple[int, Float[Tensor, "chunk latent"]]]:
         """The first token of each chunk, and its pre-activations in a buffer that the next chunk writes over."""
         x, weight = (self.x.bfloat16(), self.weight.bfloat16()) if self.coarse else (self.x, self.weight)
-        size = min(CHUNK_TOKENS, len(x))
+        size = min(CHUNK_TOKENS // 2 if self.coarse else CHUNK_TOKENS, len(x))
         made = weight.new_empty(size, len(weight))
         held = self.bias.new_empty(size, len(weight)) if self.coarse else made
         for start in range(0, len(x), size):
