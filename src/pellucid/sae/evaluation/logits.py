@@ -1,6 +1,7 @@
 """What a model predicts with something else in place of a site's activations: cross-entropy and divergence."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def losses(
     sums[:, 0] = np.bincount(batch.owners, minlength=len(passages))
     sums[:, 2] = batch.summed(_compared(clean, clean, targets).entropy)
     for way in WAYS:
-        with edited(module, site, lambda h, way=way: batch.with_replaced(h, ways[way])):  # type: ignore[misc]
+        with edited(module, site, partial(batch.with_replaced, replace=ways[way])):
             changed = batch.logits(module)
         _require_finite(changed)
         compared = _compared(clean, changed, targets)
