@@ -1,4 +1,4 @@
-"""Run every method on every ground truth and write docs/ground-truth.md. Half a minute on one core."""
+"""Run every method on every ground truth and write docs/ground-truth.md. A minute on one core."""
 
 from pathlib import Path
 

@@ -12,11 +12,13 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Top to bottom. A room sees the rooms on lower lines and itself; the engines on one line do not see each other.
 LEVELS = [
     {"cli", "server"},
-    {"audit", "benchmark", "dashboard", "learning"},
+    {"benchmark"},
+    {"audit", "dashboard", "learning"},
     {"report"},
     {"testing"},
     {"api"},
     {"evidence"},
+    {"verdicts"},
     {"methods"},
     {"metrics"},
     {"expnet"},

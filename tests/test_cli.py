@@ -730,7 +730,7 @@ def test_examples_in_the_documentation_name_options_that_exist():
     assert len(lines) >= 9
     for line in lines:
         words = line.split()[1:]
-        command = words[:2] if words[0] in ("audit", "learn", "sae") else words[:1]
+        command = words[:2] if words[0] in ("audit", "benchmark", "learn", "sae") else words[:1]
         help_text = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*command, "--help"]).stdout
         assert "Usage" in help_text
         for option in (word for word in words if word.startswith("--")):

@@ -22,6 +22,7 @@ from pellucid.metrics import (
     Insertion,
     Morf,
     Mprt,
+    Naopc,
     Scores,
     Srg,
     compare,
@@ -219,7 +220,7 @@ def test_what_does_not_compare_is_refused():
         compare(scores([1.0, 2.0]), scores([1.0, 2.0, 3.0]))
 
 
-def test_aopc_compares_across_models_only_with_limits():
+def test_removal_scores_compare_across_models_only_between_their_limits():
     one, other = oracle.table(), oracle.Tabular(
         oracle.network(lambda: torch.nn.Linear(6, 3), seed=1), oracle.COLUMNS, ["low", "middle", "high"], name="other"
     )  # fmt: skip
@@ -232,10 +233,10 @@ def test_aopc_compares_across_models_only_with_limits():
 
     # AOPC is an affine function of MoRF's area, so what holds for it holds for every area.
     for metric in (Aopc(), Srg(), Morf(), Comprehensiveness(), Insertion()):
-        with pytest.raises(InputError, match=r"differs between table .* and other .*use aopc with limits="):
+        with pytest.raises(InputError, match=r"differs between table .* and other .*use naopc\."):
             compare(*both(metric))
     for limits in ("exact", "beam"):
-        assert compare(*both(Aopc(limits=limits))).left_out == 0
+        assert compare(*both(Naopc(limits=limits))).left_out == 0
     assert compare(*both(FaithfulnessCorrelation())).left_out == 0
     first, second = table_scores(Aopc()), table_scores(Aopc(), seed=1)
     assert compare(first, second).difference.mean == pytest.approx(float((first.values - second.values).mean()))

@@ -91,8 +91,18 @@ def test_lists_that_do_not_fit_are_refused(changed, message, as_a_user_calls):
         ("comprehensiveness", {"bins": ()}),
         ("comprehensiveness", {"bins": (0.5, 1.5)}),
         ("log_odds", {"scale": "probability"}),
-        ("aopc", {"limits": "all"}),
-        ("aopc", {"width": 0}),
+        ("aopc", {"steps": 0}),
+        ("aopc", {"limits": "exact"}),
+        ("naopc", {"limits": "all"}),
+        ("naopc", {"width": 0}),
+        ("naopc", {"steps": 3}),
+        ("soft_ns", {"retained": 1.0}),
+        ("soft_nc", {"draws": 0}),
+        ("soft_nc", {"scale": "target"}),
+        ("road", {"shares": ()}),
+        ("monotonicity", {"reading": "all"}),
+        ("monotonicity", {"steps": 2}),
+        ("monotonicity_correlation", {"sign": "signed"}),
         ("faithfulness_correlation", {"share": 0.0}),
         ("sensitivity_n", {"subsets": 2}),
         ("infidelity", {"draws": 0}),
@@ -203,20 +213,20 @@ def test_a_function_shows_its_settings():
 
 @pytest.mark.parametrize("name", metrics.all_metrics())
 def test_a_seed_decides_everything_and_no_global_state_is_touched(name):
-    case = oracle.table()
-    said = case.model.predicted(case.model.encode(ROWS[0]))
-    values = [1.0, 1.0, -2.0, 1.0]
+    case = oracle.picture() if "picture" in metrics.all_metrics()[name].facts.needs else oracle.table()
+    said = case.model.predicted(case.model.encode(case.raw))
+    values = [1.0, 1.0, -2.0, 1.0, *[1.0] * (case.players - 4)]
     options = {
-        "target": Margin(said), "rationale": [True, False, True, False], "label": said,
-        "method": make_method("input_x_gradient"),
+        "target": Margin(said), "rationale": [True, False] * (case.players // 2), "label": said,
+        "method": make_method("input_x_gradient"), "features": case.features,
     }  # fmt: skip
     np.random.seed(5)
     torch.manual_seed(6)
-    first = getattr(metrics, name)(case.model, ROWS[0], values, seed=11, **options)
+    first = getattr(metrics, name)(case.model, case.raw, values, seed=11, **options)
     np.random.seed(7)
     torch.manual_seed(8)
     states = torch.get_rng_state().clone(), str(np.random.get_state())
-    again = getattr(metrics, name)(case.model, ROWS[0], values, seed=11, **options)
+    again = getattr(metrics, name)(case.model, case.raw, values, seed=11, **options)
     torch.testing.assert_close(first, again, rtol=0, atol=0, equal_nan=True)
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == str(np.random.get_state())

@@ -77,32 +77,13 @@ def test_log_odds(case):
     assert asked("log_odds", case, values) == pytest.approx(expected, **FLOAT)
 
 
-def test_aopc_and_its_limits(case):
+def test_aopc(case):
     values, f = drawn(case, 3), case.worth()
     order = oracle.most_first(values)
     curve = formulas.removal_curve(lambda present: f(sorted(present)), case.players, order)
     assert asked("aopc", case, values) == pytest.approx(formulas.aopc(curve), **FLOAT)
     assert asked("aopc", case, values, steps=2) == pytest.approx(formulas.aopc(curve[:3]), **FLOAT)
     assert asked("aopc", case, values, steps=50) == pytest.approx(formulas.aopc(curve), **FLOAT)
-    low, high = formulas.aopc_limits(lambda present: f(sorted(present)), case.players)
-    expected = (formulas.aopc(curve) - low) / (high - low)
-    assert asked("aopc", case, values, limits="exact") == pytest.approx(expected, **FLOAT)
-    wide = asked("aopc", case, values, limits="beam", width=100)
-    assert wide == pytest.approx(expected, **FLOAT)
-
-
-@pytest.mark.parametrize("limits", ["exact", "beam"])
-def test_limits_belong_to_all_steps(limits):
-    with pytest.raises(InputError, match="all steps"):
-        metrics.Aopc(steps=3, limits=limits)
-
-
-def test_exact_limits_are_refused_before_anything_is_built():
-    case = oracle.picture()
-    before = case.model.meter.snapshot()
-    with pytest.raises(InputError, match="12"):
-        asked("aopc", case, np.arange(24.0), features="pixel", limits="exact")
-    assert case.model.meter == before
 
 
 @pytest.mark.parametrize(
@@ -161,7 +142,6 @@ def test_one_feature_only():
     assert one("completeness", values=[full - empty]) == pytest.approx(0, abs=1e-6)
     for metric in ("faithfulness_correlation", "sensitivity_n", "dummy", "symmetry"):
         assert math.isnan(one(metric))
-    assert math.isnan(one("aopc", limits="exact"))
 
 
 def test_correlations_come_close_to_those_of_all_subsets(case):

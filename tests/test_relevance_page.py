@@ -127,7 +127,8 @@ def test_every_picture_and_page_that_is_named_is_there():
 
 
 def test_every_paper_that_is_named_is_in_the_bibliography():
-    known = set(re.findall(r"^@\w+\{(\w+),", (ROOT / "docs" / "references.bib").read_text("utf-8"), re.MULTILINE))
+    bibliography = (ROOT / "src" / "pellucid" / "references.bib").read_text("utf-8")
+    known = set(re.findall(r"^@\w+\{(\w+),", bibliography, re.MULTILINE))
     sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), PAGE]
     named = {key for path in sources for key in KEYS.findall(path.read_text("utf-8"))}
     assert {"achtibat2024", "sankarapu2024"} <= named

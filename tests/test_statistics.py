@@ -1,5 +1,6 @@
 """Intervals, tests and effect sizes against SciPy, enumeration and simulated data."""
 
+import itertools
 import math
 
 import jaxtyping
@@ -230,6 +231,34 @@ def test_the_chi_square_tail_is_scipys(degrees, statistic):
     assert ours.chi_square_tail(statistic, degrees) == pytest.approx(scipy.stats.chi2.sf(statistic, degrees))
 
 
+def test_resampled_means_are_those_of_the_bootstrap():
+    scores, labels = np.random.default_rng(0).normal(size=(3, 30)), [number // 4 for number in range(30)]
+    found = ours.resampled_means(scores, labels, draws=500, seed=3)
+    for row, column in zip(scores, found.T, strict=True):
+        expected = ours.bootstrap(row, labels, draws=500, seed=3)
+        assert np.quantile(column, (0.025, 0.975)) == pytest.approx((expected.low, expected.high))
+    apart = ours.paired_difference(scores[0], scores[1], labels, draws=500, seed=3)
+    assert np.quantile(found[:, 0] - found[:, 1], (0.025, 0.975)) == pytest.approx((apart.low, apart.high))
+
+
+def test_cliques_are_the_maximal_runs():
+    assert ours.cliques(np.array([3.0, 1.0, 1.4, 2.2]), 1.0) == [(1, 2), (2, 3), (3, 0)]
+    assert ours.cliques(np.array([1.0, 2.0, 3.0]), 1.0) == []
+    assert ours.cliques(np.array([1.0, 2.0, 3.0]), 9.0) == [(0, 1, 2)]
+    generator = np.random.default_rng(1)
+    for _ in range(50):
+        ranks = generator.normal(size=7)
+        runs = [
+            set(group)
+            for size in range(2, 8)
+            for group in itertools.combinations(range(7), size)
+            if np.ptp(ranks[list(group)]) < 0.8
+        ]
+        maximal = [run for run in runs if not any(run < other for other in runs)]
+        found = ours.cliques(ranks, 0.8)
+        assert sorted(map(sorted, found)) == sorted(map(sorted, maximal))
+
+
 # Bad input
 
 
@@ -242,6 +271,8 @@ def test_the_chi_square_tail_is_scipys(degrees, statistic):
         (lambda: ours.bootstrap(np.array([1.0, 2.0]), ["a"]), "1 cluster labels for 2"),
         (lambda: ours.bootstrap(np.array([1.0, 2.0]), level=95.0), "between 0 and 1"),
         (lambda: ours.bootstrap(np.array([1.0, 2.0]), kind="normal"), "'percentile' or 'bca'"),
+        (lambda: ours.resampled_means(np.zeros((2, 2)), ["a", "a"]), "at least 2"),
+        (lambda: ours.resampled_means(np.zeros((2, 2)), ["a"]), "1 cluster labels for 2"),
         (lambda: ours.wilcoxon(np.zeros(3), np.zeros(4)), "length 4 where 3"),
         (lambda: ours.sign_flip(np.zeros(3), np.zeros(4)), "length 4 where 3"),
         (lambda: ours.win_rate(np.zeros(3), np.zeros(4)), "length 4 where 3"),

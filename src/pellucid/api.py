@@ -18,6 +18,8 @@ from pellucid.models import Meter, Model
 from pellucid.progress import hidden, progress
 from pellucid.records import Cost
 from pellucid.targets import AbstractTarget
+from pellucid.verdicts.best import BEST, best_method, selection_check
+from pellucid.verdicts.calibration import BUDGET, MOST_INPUTS
 
 MOST_FEATURES = 1 << 20
 """The most features that a method may score that plays no game: every pixel of a large picture."""
@@ -116,7 +118,9 @@ def explain(
         model: what ``load`` gave.
         raw: a text, the list of its words, or a prompt made by a ``Template``; for an image model a file, a PIL image
             or an array of bytes; for a tabular one a mapping from column to value.
-        method: a name that ``methods()`` lists, or a method made by hand.
+        method: a name that ``methods()`` lists, or a method made by hand; ``best``: the one that the newest benchmark
+            of the nearest task has for this model, else the best of a trial on this input within ``budget`` rows; the
+            result's ``selection`` says why.
         target: what to explain; None: the margin of the predicted class, or each token of the generated answer.
         features: of a text token, token+template, word, sentence or field; of a picture pixel, patch (patch:16) or
             superpixel (superpixel:50); of a table row column; of any of the network's latents (latents:50, the largest
@@ -141,26 +145,78 @@ def explain(
         NumericalError: the model returned NaN.
     """
     require_model(model)
+    shared: dict[str, Any] = {"target": target, "features": features, "background": background, "seed": seed}
+    if method == BEST:
+        if sae is not None or site is not None:
+            raise InputError("best weighs methods on the parts of the input; name a method to explain latents.")
+        return _explained_by_the_best(model, [raw], [raw], shared | {"imputer": baseline}, checks, settings)[0]
     chosen, imputer = method_and_imputer(method, baseline, settings)
-    facts, shared = chosen.facts, {"target": target, "features": features, "background": background, "seed": seed}
-    shared |= {"sae": sae, "site": site}
+    facts = chosen.facts
+    _require_fit(facts, model)
+    shared |= {"sae": sae, "site": site, "imputer": imputer}
+    shared["most_features"] = MOST_PLAYERS if facts.family == "perturbation" else MOST_FEATURES
+    with PeakMemory() as memory:
+        return Asked.of(model, raw, facts=facts, **shared).answer(chosen, checks, memory)
+
+
+def _require_fit(facts: Facts, model: Model) -> None:
+    """Raise InputError where a method cannot explain this kind of model."""
     if model.modality not in facts.modalities:
         raise InputError(
             f"{facts.name} explains {', '.join(facts.modalities)}, and {model.name} reads {model.modality}."
         )
-    most = MOST_PLAYERS if facts.family == "perturbation" else MOST_FEATURES
-    with PeakMemory() as memory:
-        asked = Asked.of(model, raw, facts=facts, imputer=imputer, most_features=most, **shared)
-        return asked.answer(chosen, checks, memory)
+    if "gradient" in facts.needs and not model.differentiable:
+        raise InputError(
+            f"{facts.name} needs gradients, and {model.name} has none; use a method that perturbs the input, such as "
+            "kernel_shap."
+        )
 
 
 def explain_batch(model: Model, raws: Sequence[Any], **options: Any) -> list[Explanation]:
-    """``explain`` for each of several inputs; each result equals that of the single call."""
+    """``explain`` for each of several inputs; each result equals that of the single call.
+
+    With ``method="best"`` the method is chosen once, by a benchmark or by a trial on the first of these inputs.
+    """
+    if options.get("method") == BEST and raws:
+        require_model(model)
+        given = dict(options)
+        asked = ("target", "features", "background", "seed")
+        shared: dict[str, Any] = {name: given.pop(name) for name in asked if name in given}
+        shared["imputer"] = given.pop("baseline", None)
+        checks, _ = given.pop("checks", "free"), given.pop("method")
+        return _explained_by_the_best(model, raws, raws[:MOST_INPUTS], shared, checks, given)
     found = []
     with progress("Explaining", len(raws)) as advance, hidden():
         for raw in raws:
             found.append(explain(model, raw, **options))
             advance(1)
+    return found
+
+
+def _explained_by_the_best(
+    model: Model,
+    raws: Sequence[Any],
+    tried: Sequence[Any],
+    shared: dict[str, Any],
+    checks: str,
+    settings: dict[str, Any],
+) -> list[Explanation]:
+    """Choose a method on some inputs, explain all by it, and write the choice into each."""
+    budget = settings.pop("budget", BUDGET)
+    if settings or not isinstance(budget, int):
+        raise InputError(f"best has one setting, budget=ROWS, and got {settings or {'budget': budget}}.")
+    found: list[Explanation] = []
+    with PeakMemory() as memory:
+        # The first one's cost holds the choice.
+        asked = [Asked.of(model, raw, **shared) for raw in tried]
+        chosen, selection = best_method([each.question for each in asked], budget)
+        with progress("Explaining", len(raws)) as advance, hidden():
+            for number, raw in enumerate(raws):
+                question = asked[0] if not number else Asked.of(model, raw, **shared)
+                made = question.answer(chosen, checks, memory)
+                evidence = made.checks.model_copy(update={"items": (*made.checks.items, selection_check(selection))})
+                found.append(made.model_copy(update={"selection": selection, "checks": evidence}))
+                advance(1)
     return found
 
 

@@ -103,13 +103,16 @@ class MissingPackageError(ModelError):
 class NoRuleError(ModelError):
     """A composite has no rule for an operation; the message holds the line that adds one."""
 
-    def __init__(self, operation: str, module: str, composite: str) -> None:
+    def __init__(self, operation: str, module: str, composite: str, instead: str = "") -> None:
         self.operation = operation
         self.module = module
+        way = instead or (
+            f"add one: pellucid.composite({composite!r}).with_rule(FUNCTION, RULE), or with_rule({module!r}, RULE) for "
+            "all of the module; or take it to first order, which the result then lists: strict=False"
+        )
+        whose = "" if instead else "composite "
         super().__init__(
-            f"no rule for {operation!r} at {module or 'the network itself'!r} in composite {composite!r}; add one: "
-            f"pellucid.composite({composite!r}).with_rule(FUNCTION, RULE), or with_rule({module!r}, RULE) for all of "
-            "the module; or take it to first order, which the result then lists: strict=False."
+            f"no rule for {operation!r} at {module or 'the network itself'!r} in {whose}{composite!r}; {way}."
         )
 
 

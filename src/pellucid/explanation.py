@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_tensors
 from pellucid.account import Entry
 from pellucid.errors import InputError, MissingPackageError, RecordError, UnknownNameError
 from pellucid.files import write_atomically
-from pellucid.records import Checks, Cost, Dictionary, Feature, Fingerprint, Record, owner
+from pellucid.records import Checks, Cost, Dictionary, Feature, Fingerprint, Record, Selection, owner
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Explanation(Record):
     """The unit of the target."""
     method: str
     """The method's name."""
+    selection: Selection | None = None
+    """Why this method; None where the caller named it."""
     settings: dict[str, Any]
     """Every setting of the method, defaults included."""
     baseline: str

@@ -10,7 +10,7 @@ Need = Literal["gradient", "attentions", "baseline", "background", "fields"]
 
 
 MetricFamily = Literal["removal", "correlation", "randomisation", "robustness", "plausibility", "axioms", "complexity"]
-MetricNeed = Literal["game", "method", "rationale", "label"]
+MetricNeed = Literal["game", "method", "rationale", "label", "picture"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,8 @@ class MetricFacts:
     scale_invariant: bool
     """Whether multiplying all scores, and those that the method gives again, by a positive number changes nothing."""
     needs: tuple[MetricNeed, ...] = ()
-    """What it must be given beside the scores: the game of the input, the method, a rationale, the true label."""
+    """What it must be given beside the scores: the game of the input, the method, a rationale, the true label; or
+    that the input is a picture."""
     chance: str = ""
     """What a random attribution is expected to get."""
     centred: bool = False

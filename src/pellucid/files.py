@@ -1,4 +1,4 @@
-"""Writing a file so that it is either whole or not there."""
+"""Where files are kept, and writing one so that it is either whole or not there."""
 
 import os
 from pathlib import Path
@@ -17,3 +17,9 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def cache_folder() -> Path:
+    """Where converted models and verdicts are kept: ``PELLUCID_CACHE``, or the user's cache folder."""
+    home = os.environ.get("PELLUCID_CACHE")
+    return Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pellucid"

@@ -102,6 +102,40 @@ class Dictionary(Record):
     """||x - xhat||^2 / ||x||^2 over the places of this input: what the latents leave unexplained there."""
 
 
+class Candidate(Record):
+    """A method that was weighed for an explanation."""
+
+    method: str
+    """Its name."""
+    score: float | None
+    """Mean score, 0 being chance and 1 the reference attribution; None where it has none."""
+    low: float | None = None
+    """Lower end of the 95 % interval; None where there are too few inputs for one."""
+    high: float | None = None
+    """Upper end."""
+    rows: float | None = None
+    """Rows of the network for one input, mean."""
+    reason: str = ""
+    """Why it was not taken."""
+
+
+class Selection(Record):
+    """Why this method, where the caller left the choice."""
+
+    source: Literal["benchmark", "calibration"]
+    """A benchmark that was run before, or a trial on the inputs at hand."""
+    detail: str
+    """Which one, in a sentence."""
+    metric: str
+    """What the methods were weighed by."""
+    inputs: int
+    """How many inputs it rests on."""
+    enough: bool
+    """Whether these are enough for a claim."""
+    candidates: tuple[Candidate, ...]
+    """The methods, the chosen one first; those that could not be weighed last."""
+
+
 class Cost(Record):
     """What was spent."""
 

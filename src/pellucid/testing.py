@@ -1,13 +1,14 @@
 """The public conformance suite: what every method and every metric must hold, built in or plugged in.
 
-``check_method(MyMethod())`` runs the checks that fit the method's facts on a tiny transformer, and
+``check_method(MyMethod())`` runs the checks that fit the method's facts on a tiny transformer, or on a small
+convolutional network where it does not explain texts, and
 ``check_metric(MyMetric())`` those of a metric on a small network whose Shapley values are known exactly. Both raise
 ``ConformanceError`` that names the first promise that is broken. What passes is a plug-in.
 """
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pellucid.api import explain
 from pellucid.errors import InputError, PellucidError
 from pellucid.explanation import Explanation
+from pellucid.games import ask
 from pellucid.methods import AbstractMethod, make_method
 from pellucid.metrics import AbstractMetric, ValidityGate, explaining
-from pellucid.models import CausalLM, Column, Tabular
-from pellucid.targets import Answer, Tokens
+from pellucid.models import CausalLM, Column, ImageClassifier, Model, Tabular
+from pellucid.models.pictures import Preprocessing
+from pellucid.targets import AbstractTarget, Answer, Logit, Tokens
 
 TEXT = "the tumour is large and six positive"
 METRIC_INPUTS, METRIC_COLUMNS = 40, 8
@@ -31,6 +34,23 @@ WORDS = [*TEXT.split(), "nodes", "are", "high", "low", "risk", "small", "no"]
 
 class ConformanceError(PellucidError):
     """A method does not hold what its facts, or the contract of all methods, promise."""
+
+
+class Subject(NamedTuple):
+    """What a method is tried on."""
+
+    model: Model
+    """A model of a kind that it explains."""
+    raws: tuple[Any, Any]
+    """An input with as many features as promised, and another one."""
+    features: int
+    """Features of the first."""
+    options: dict[str, Any]
+    """How they are asked about, ``target`` among them."""
+    single: AbstractTarget
+    """A target that is one number."""
+    targets: int
+    """Numbers of the other one."""
 
 
 class Promise(NamedTuple):
@@ -102,7 +122,7 @@ def check_metric(metric: AbstractMetric) -> list[str]:
     """
     if not isinstance(metric, AbstractMetric):
         raise InputError(f"{metric!r} is no metric; give one with its settings, such as Srg().")
-    findings = metric_gate().check(metric)
+    findings = (picture_gate() if "picture" in metric.facts.needs else metric_gate()).check(metric)
     for finding in findings:
         if not finding.passed:
             raise ConformanceError(f"{metric.facts.name}: not so: {finding.name}: {finding.detail}")
@@ -141,12 +161,50 @@ def metric_gate() -> ValidityGate:
     )
 
 
-def _explain(
-    method: AbstractMethod,
-    text: str = TEXT,
-    target: Answer | Tokens = Tokens("high risk"),  # noqa: B008
-) -> Explanation:
-    return explain(tiny_model(), text, method=method, target=target, features="word", seed=3, checks="none")
+@cache
+def picture_gate() -> ValidityGate:
+    """The same for the metrics of pictures: 40 of 4 x 8 grey pixels in eight patches, filled from their neighbours."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(128, 3)
+        ).double()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(3)
+        pictures = torch.randint(0, 256, (METRIC_INPUTS, 4, 8), dtype=torch.uint8).numpy()
+    preprocessing = Preprocessing((4, 8), (0.5,), (0.25,))
+    model = ImageClassifier(network, ["a", "b", "c"], preprocessing, name="tiny picture network")
+    kind, imputer, method = "patch:2", "noisy-linear", explaining(make_method("exact_shapley"))
+    questions = [ask(model, each, features=kind, imputer=imputer, seed=seed) for seed, each in enumerate(pictures)]
+    return ValidityGate(model, list(pictures), list(map(method, questions)), features=kind, imputer=imputer)
+
+
+@cache
+def tiny_pictures() -> ImageClassifier:
+    """A classifier of 6 x 6 grey pictures with random weights: two convolutions with ReLUs, and their mean."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 4, 3, 1, 1),
+            torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 3),
+        )  # fmt: skip
+    return ImageClassifier(module.eval(), list("abc"), Preprocessing((6, 6), (0.5,), (0.25,)), name="tiny pictures")
+
+
+def subject(method: AbstractMethod) -> Subject:
+    """What a method is tried on, by its facts: a text where it explains texts, else a picture."""
+    if "text" in method.facts.modalities:
+        options: dict[str, Any] = {"target": Tokens("high risk"), "features": "word"}
+        other = "six nodes are positive and the tumour is small"
+        return Subject(tiny_model(), (TEXT, other), len(TEXT.split()), options, Answer("high"), 2)
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 6, 6), dtype=np.uint8)
+    return Subject(tiny_pictures(), (first, second), 9, {"target": Logit("b"), "features": "patch:2"}, Logit("a"), 1)
+
+
+def _explain(method: AbstractMethod, number: int = 0, **options: Any) -> Explanation:
+    on = subject(method)
+    return explain(on.model, on.raws[number], method=method, seed=3, checks="none", **on.options | options)
 
 
 def _require(holds: bool, method: AbstractMethod, message: str) -> None:
@@ -160,15 +218,14 @@ def _deterministic(method: AbstractMethod) -> None:
 
 
 def _shapes(method: AbstractMethod) -> None:
-    explanation = _explain(method)
-    _require(
-        explanation.values.shape == (2, len(TEXT.split())), method, f"scores have shape {explanation.values.shape}"
-    )
+    explanation, on = _explain(method), subject(method)
+    shape = explanation.values.shape
+    _require(shape == (on.targets, on.features), method, f"scores have shape {shape}")
     _require(bool(np.isfinite(explanation.values).all()), method, "scores are not finite")
 
 
 def _restores(method: AbstractMethod) -> None:
-    module = tiny_model().module
+    module = subject(method).model.module
 
     def state() -> list[object]:
         hooks = [len(each._forward_hooks) + len(each._forward_pre_hooks) for each in module.modules()]
@@ -193,7 +250,7 @@ def _leaves_random_state(method: AbstractMethod) -> None:
 
 
 def _rows(method: AbstractMethod) -> None:
-    explanation = _explain(method, target=Answer("high"))
+    explanation = _explain(method, target=subject(method).single)
     # Beside the method's rows there are those of the prefix that gradient methods cache once, and of shared trunks.
     declared = method.rows(len(explanation.features))
     evaluations = explanation.cost.rows
@@ -216,9 +273,8 @@ def _errors(method: AbstractMethod) -> None:
 
 
 def _batch(method: AbstractMethod) -> None:
-    texts = [TEXT, "six nodes are positive and the tumour is small"]
-    single = [_explain(method, text=text).values for text in texts]
-    again = [_explain(method, text=text).values for text in reversed(texts)][::-1]
+    single = [_explain(method, number).values for number in (0, 1)]
+    again = [_explain(method, number).values for number in (1, 0)][::-1]
     same = all(np.array_equal(one, other) for one, other in zip(single, again, strict=True))
     _require(same, method, "a result depends on what was explained before it")
 

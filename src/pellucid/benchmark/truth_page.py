@@ -27,7 +27,9 @@ LEGEND = f"""## Every method on every truth
 largest true score; `≈` within {CLOSE:.0%} of the largest true score; `✗` wrong; `-` not applicable. `p`: held against
 the path integral, where that differs from the Shapley value. Percentages are the largest difference, relative to the
 largest true score. For `planted-rationale` the number is the mean AUPRC of the scores' sizes: `≈` from {FOUND} on, `=`
-at 1. *Rows* are what the method asked of the network for one input of `{PRICED}`."""
+at 1. For the pairs of models it is the share of the scores' sizes that lies on the object under the one model, minus
+that under the other: 1 if the attribution moved from the object to the scene, 0 if it stayed where it was. *Rows* are
+what the method asked of the network for one input of `{PRICED}`."""
 
 
 def ground_truth_page(truths: Sequence[GroundTruth], verdicts: Sequence[Verdict]) -> str:
@@ -63,6 +65,8 @@ def cell(verdict: Verdict) -> str:
     sign = SIGNS[verdict.outcome] + ("p" if verdict.quantity == "path" else "")
     if verdict.quantity == "rationale":
         return f"{sign} {verdict.auprc:.2f}"
+    if verdict.quantity == "contrast":
+        return f"{sign} {verdict.contrast:.2f}"
     return sign if verdict.outcome in ("exact", "not applicable") else f"{sign} {percent(verdict.error)}"
 
 

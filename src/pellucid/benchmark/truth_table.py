@@ -8,13 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from pellucid.api import explain
-from pellucid.errors import InputError, NoRuleError
+from pellucid.errors import InputError, MissingPackageError, ModelError, NoRuleError, NumericalError
 from pellucid.explanation import Explanation
 from pellucid.ground_truth import GroundTruth, all_truths
-from pellucid.ground_truth.reasons import ATTENDED, INSIDE, LEARNED
+from pellucid.ground_truth.reasons import OF_FAMILIES, OF_METHODS
 from pellucid.methods import AbstractMethod, all_methods
 from pellucid.metrics.functional.agreement import cosine, spearman
 from pellucid.metrics.functional.plausibility import auprc
+from pellucid.metrics.functional.randomisation import model_contrast
+from pellucid.models import Model
 from pellucid.progress import hidden, progress
 
 CLOSE = 0.05
@@ -24,13 +26,12 @@ ERRORS = 4.0
 WIDEST = 0.5
 """Largest error bar, as a fraction of the truth's scale, that an agreement may rest on: a wider one agrees with all."""
 FOUND = 0.8
-"""Smallest mean AUPRC that counts as finding a rationale; random scores reach about its share of the words."""
-REASONS = {"relevance": INSIDE, "attention": ATTENDED, "learned": LEARNED}
-"""Why all methods of a family may miss a truth."""
+"""Smallest mean AUPRC that counts as finding a rationale; random scores reach about its share of the words. Also the
+smallest share of the attribution that counts as having moved between two models."""
 Outcome = Literal["exact", "sampled", "close", "wrong", "not applicable"]
 ORDER: tuple[Outcome, ...] = get_args(Outcome)
 """Outcomes from the best to the worst."""
-Quantity = Literal["contributions", "path", "sensitivity", "rationale", "nothing"]
+Quantity = Literal["contributions", "path", "sensitivity", "rationale", "contrast", "nothing"]
 Values = Float[np.ndarray, "raw player"]
 
 
@@ -43,19 +44,21 @@ class Verdict(NamedTuple):
     """Name of the truth."""
     outcome: Outcome
     """Exact within the truth's tolerance; within four of its own standard errors (sampled); close (for a rationale:
-    found); or wrong."""
+    found, or moved); or wrong."""
     quantity: Quantity
     """What it was held against."""
     reason: str
     """Why it is wrong or not applicable, as far as known; empty where nothing needs a reason."""
     error: float = math.nan
-    """Largest difference from the truth, as a fraction of the truth's scale; NaN for a rationale."""
+    """Largest difference from the truth, as a fraction of the truth's scale; NaN for a rationale or a contrast."""
     cosine: float = math.nan
     """Mean over the inputs."""
     spearman: float = math.nan
     """Mean over the inputs; NaN where there are fewer than three features."""
     auprc: float = math.nan
     """Mean over the inputs, of sizes; NaN where the truth is no rationale."""
+    contrast: float = math.nan
+    """Share of the attribution that moved between two models, mean over the inputs; NaN where there is one model."""
     rows: float = math.nan
     """Rows of the network for one input, mean."""
 
@@ -87,12 +90,17 @@ def judge(method: str, truth: GroundTruth, seed: int = 0) -> Verdict:
         reason = obstacle or "it gives no contributions, and nothing else is known here"
         return Verdict(method, truth.name, "not applicable", "nothing", reason)
     try:
-        explanations = _explained(kind, truth, seed)
+        explanations = _explained(kind, truth, truth.model, seed)
+        others = [] if truth.partner is None else _explained(kind, truth, truth.partner, seed)
     except NoRuleError as refusal:
         reason = f"there is no rule for {refusal.operation!r}"
         return Verdict(method, truth.name, "not applicable", "nothing", reason)
-    except InputError as refusal:
+    except (NumericalError, MissingPackageError):
+        raise
+    except (InputError, ModelError) as refusal:
         return Verdict(method, truth.name, "not applicable", "nothing", str(refusal))
+    if quantity == "contrast":
+        return _moved(kind, truth, explanations, others)
     if quantity == "rationale":
         return _pointed(kind, truth, explanations)
     return _compared(kind, truth, explanations, quantity)
@@ -100,11 +108,14 @@ def judge(method: str, truth: GroundTruth, seed: int = 0) -> Verdict:
 
 def reason_for(method: type[AbstractMethod], truth: GroundTruth) -> str:
     """Why a method misses a truth, as far as known: empty otherwise."""
-    return truth.fails.get(method.facts.name, REASONS.get(method.facts.family, ""))
+    name, family = method.facts.name, method.facts.family
+    return truth.fails.get(name, OF_METHODS.get(name, OF_FAMILIES.get(family, "")))
 
 
 def asked(method: type[AbstractMethod], truth: GroundTruth) -> Quantity:
     """What a method's facts let it be held against: signed scores are contributions, those without a sign slopes."""
+    if truth.partner is not None:
+        return "contrast"
     if truth.rationale is not None:
         return "rationale"
     if method.facts.signed:
@@ -124,14 +135,14 @@ def obstacle_to(method: type[AbstractMethod], truth: GroundTruth) -> str:
     return ""
 
 
-def _explained(method: type[AbstractMethod], truth: GroundTruth, seed: int) -> list[Explanation]:
-    """The method's explanation of each input."""
+def _explained(method: type[AbstractMethod], truth: GroundTruth, model: Model, seed: int) -> list[Explanation]:
+    """The method's explanation of each input, by the truth's model or its partner."""
     options: dict[str, Any] = dict(truth.settings.get(method.facts.name, {}))
     if "baseline" in method.facts.needs:
         options["baseline"] = truth.baseline
     options |= {"target": truth.target, "features": truth.features, "background": truth.background}
     name = method.facts.name
-    return [explain(truth.model, raw, method=name, checks="none", seed=seed, **options) for raw in truth.raws]
+    return [explain(model, raw, method=name, checks="none", seed=seed, **options) for raw in truth.raws]
 
 
 def _compared(
@@ -186,6 +197,24 @@ def _pointed(method: type[AbstractMethod], truth: GroundTruth, explanations: Seq
     outcome: Outcome = "exact" if mean > 1 - truth.tolerance else "close" if mean >= FOUND else "wrong"
     reason = reason_for(method, truth) if outcome == "wrong" else ""
     return Verdict(method.facts.name, truth.name, outcome, "rationale", reason, auprc=mean, rows=_rows(explanations))
+
+
+def _moved(
+    method: type[AbstractMethod],
+    truth: GroundTruth,
+    explanations: Sequence[Explanation],
+    others: Sequence[Explanation],
+) -> Verdict:
+    assert truth.rationale is not None
+    found = [
+        model_contrast(one.values[0].astype(np.float64), other.values[0].astype(np.float64), mask)
+        for one, other, mask in zip(explanations, others, truth.rationale, strict=True)
+    ]
+    # Scores of zero everywhere have not moved anywhere.
+    mean = float(np.mean(np.nan_to_num(found)))
+    outcome: Outcome = "exact" if mean > 1 - truth.tolerance else "close" if mean >= FOUND else "wrong"
+    reason = reason_for(method, truth) if outcome == "wrong" else ""
+    return Verdict(method.facts.name, truth.name, outcome, "contrast", reason, contrast=mean, rows=_rows(explanations))
 
 
 def _error(explanation: Explanation) -> Float[np.ndarray, " player"]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pellucid._version import __version__
-from pellucid.cli import audit, composites, explain, learn, methods, metrics, models, sae, trace
+from pellucid.cli import audit, benchmark, composites, explain, learn, methods, metrics, models, sae, trace
 from pellucid.cli.failures import DEBUG, QUIET, Shell
 from pellucid.cli.output import line
 
@@ -27,7 +27,9 @@ app.command("methods")(methods.methods)
 app.command("composites")(composites.composites)
 app.command("metrics")(metrics.metrics)
 app.command("models")(models.models)
+app.command("cite")(benchmark.cite)
 app.add_typer(audit.app, name="audit")
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(learn.app, name="learn")
 app.add_typer(sae.app, name="sae")
 

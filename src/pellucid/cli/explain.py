@@ -54,14 +54,18 @@ def explain(
     """
     from pellucid.api import explain as ask
     from pellucid.api import method_and_imputer
+    from pellucid.verdicts import BEST
 
     require_room(html, save)
     wanted = asking.target(target, tokens, choices, contrast, label, region, pixel, latent)
-    chosen, imputer = method_and_imputer(method, baseline, asking.settings(settings))
+    given = asking.settings(settings)
+    chosen: Any = method
+    if method != BEST:
+        (chosen, baseline), given = method_and_imputer(method, baseline, given), {}
     asked = asking.model(model, labels, preprocessing, device, dtype, system, no_chat)
     raw = asking.raw(asked, text, prompt_file, template, field, absent, image, row, column)
-    about: dict[str, Any] = {"target": wanted, "features": features, "baseline": imputer, "sae": sae, "site": site}
-    explanation = ask(asked, raw, method=chosen, checks=checks, seed=seed, **about)
+    given |= {"target": wanted, "features": features, "baseline": baseline, "sae": sae, "site": site}
+    explanation = ask(asked, raw, method=chosen, checks=checks, seed=seed, **given)
     deliver(explanation, as_json=as_json, html=html, save=save, top=top)
 
 

@@ -42,7 +42,7 @@ def method_names() -> list[str]:
 
 
 def _methods(incomplete: str) -> list[str]:
-    return [name for name in method_names() if name.startswith(incomplete)]
+    return [name for name in ("best", *method_names()) if name.startswith(incomplete)]
 
 
 def _composites(incomplete: str) -> list[str]:
@@ -75,7 +75,7 @@ _MODEL = typer.Option(
 )
 _METHOD = typer.Option(
     "--method",
-    help="How features are scored; see: pellucid methods.",
+    help="How features are scored; see: pellucid methods. best: as a benchmark says, else a trial.",
     autocompletion=_methods,
     show_default="kernel_shap",
 )

@@ -7,6 +7,7 @@ from pellucid.ground_truth.blackbox import blackbox_truths
 from pellucid.ground_truth.forest import tree_truths
 from pellucid.ground_truth.interaction import interaction_truths
 from pellucid.ground_truth.linear import linear_truths
+from pellucid.ground_truth.paired import paired_truths
 from pellucid.ground_truth.planted import planted_truths
 from pellucid.ground_truth.truth import GroundTruth
 from pellucid.ground_truth.units import unit_truths
@@ -19,6 +20,7 @@ RUNGS = {
     "G4": "trees",
     "G5": "any network, all coalitions enumerated",
     "G7": "a trained transformer with planted rationales",
+    "G8": "two models of the same inputs, one of the object in them and one of the scene",
 }
 """What each rung is. G6, compiled transformers, is not built."""
 
@@ -34,4 +36,5 @@ def all_truths() -> tuple[GroundTruth, ...]:
         *tree_truths(),
         *blackbox_truths(),
         *planted_truths(),
+        *paired_truths(),
     )

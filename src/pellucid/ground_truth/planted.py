@@ -1,5 +1,6 @@
 """G7: a tiny transformer trained on sentences in which it is known which words can matter."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,9 @@ SINGLE = 1e-4
 """The network computes in single precision: a fraction of the largest score that its rounding may reach."""
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, and [CLS] before them, where the classifier reads."""
-    known = vocabulary()
+def tokenizer(known: dict[str, int] | None = None) -> PreTrainedTokenizerFast:
+    """One token a word, and [CLS] before them, where the classifier reads. ``known``: the number of each token."""
+    known = known or vocabulary()
     plain = Tokenizer(WordLevel(known, unk_token="[UNK]"))
     plain.pre_tokenizer = Whitespace()
     plain.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", known["[CLS]"])])
@@ -41,20 +42,22 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def network() -> BertForSequenceClassification:
-    """The network before training."""
+def network(
+    tokens: int = len(vocabulary()), labels: Sequence[str] = LABELS, layers: int = 2, dimensions: int = 48
+) -> BertForSequenceClassification:
+    """The network before training, with heads of 12 dimensions."""
     config = BertConfig(
-        vocab_size=len(vocabulary()),
-        hidden_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=96,
+        vocab_size=tokens,
+        hidden_size=dimensions,
+        num_hidden_layers=layers,
+        num_attention_heads=dimensions // 12,
+        intermediate_size=2 * dimensions,
         max_position_embeddings=LENGTH + 4,
         type_vocab_size=1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: number for number, label in enumerate(LABELS)},
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
     )
     return BertForSequenceClassification(config)
 

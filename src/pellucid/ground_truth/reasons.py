@@ -20,3 +20,27 @@ LEARNED = (
     "a network that learned scores of other texts and models guesses the relative size of what it was taught; it asks "
     "this model no coalition, and its scores sum to nothing"
 )
+LAYER_MAP = (
+    "it draws the activations of one late layer, whose places are coarser than the features or hold what the layers "
+    "below have mixed already"
+)
+GUIDED = (
+    "it lets only positive signals back through a ReLU, so that what two of them cancel stays: it draws the input, "
+    "whatever is asked"
+)
+RESCALED = "one slope for each unit, from baseline to input, is no integral over the whole network's path"
+HALVED = (
+    "the mean output with a feature, less that of all masks, is half of Banzhaf's value, on a picture that of whole "
+    "blobs; and its own standard errors are large"
+)
+OF_METHODS = {
+    "rise": HALVED,
+    "deeplift": RESCALED,
+    "guided_backprop": GUIDED,
+    "grad_cam": LAYER_MAP,
+    "grad_cam_plus_plus": LAYER_MAP,
+    "layer_cam": LAYER_MAP,
+}
+"""Methods that answer a question of their own everywhere."""
+OF_FAMILIES = {"relevance": INSIDE, "attention": ATTENDED, "learned": LEARNED}
+"""Why all methods of a family may miss a truth."""

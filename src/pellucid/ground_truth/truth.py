@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from pellucid.models import Model
 from pellucid.targets import AbstractTarget
 
-Rung = Literal["G0", "G1", "G2", "G3", "G4", "G5", "G7"]
+Rung = Literal["G0", "G1", "G2", "G3", "G4", "G5", "G7", "G8"]
 BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "permutation_shapley": {"permutations": 80},
     "owen": {"permutations": 80},
@@ -43,7 +43,7 @@ class GroundTruth:
     target: AbstractTarget
     """What is explained."""
     features: str
-    """Kind of the features: column or word."""
+    """Kind of the features: column, word or patch."""
     baseline: str
     """The baseline or imputer under which the truth holds."""
     background: tuple[Any, ...] = ()
@@ -58,6 +58,9 @@ class GroundTruth:
     """Mean slope |contribution| / |distance from the baseline|: for methods without a sign."""
     rationale: Bool[np.ndarray, "raw player"] | None = None
     """The features that can matter at all; says nothing about how much or which way."""
+    partner: Model | None = None
+    """A second model, of another label of the same inputs, that reads what the rationale leaves out: attribution must
+    move there."""
     interactions: Float[np.ndarray, "player player"] | None = None
     """Shapley interaction index of the first input, which no score of single features can show."""
     tolerance: float = EXACT

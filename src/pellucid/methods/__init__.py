@@ -11,10 +11,13 @@ from pellucid.methods.attention_patterns import AttentionFlow, RawAttention, Rol
 from pellucid.methods.attention_values import Alti, ValueNorm, ValueZeroing
 from pellucid.methods.banzhaf import Banzhaf
 from pellucid.methods.base import AbstractGameMethod, AbstractMethod, Attribution
+from pellucid.methods.cam import AbstractCam, GradCam, GradCamPlusPlus, LayerCam
+from pellucid.methods.deeplift import DeepLift
 from pellucid.methods.exact_shapley import ExactShapley
 from pellucid.methods.expected_gradients import ExpectedGradients
 from pellucid.methods.expnet import Expnet, ExpnetRelevance
 from pellucid.methods.gradient import Gradient, InputXGradient
+from pellucid.methods.guided_backprop import GuidedBackprop
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.kernel_shap import KernelShap
 from pellucid.methods.lime import Lime
@@ -23,6 +26,7 @@ from pellucid.methods.owen import Owen
 from pellucid.methods.path_integral import PathIntegral
 from pellucid.methods.permutation_shapley import PermutationShapley
 from pellucid.methods.relevance import Relevance, relevance_methods
+from pellucid.methods.rise import Rise
 from pellucid.methods.smoothgrad import SmoothGrad
 from pellucid.methods.sparse_linear import SparseLinear
 from pellucid.methods.transatt import TransAtt
@@ -34,6 +38,7 @@ BUILT_IN: tuple[type[AbstractMethod], ...] = (
     PermutationShapley,
     Owen,
     Banzhaf,
+    Rise,
     Lime,
     SparseLinear,
     PathIntegral,
@@ -42,6 +47,11 @@ BUILT_IN: tuple[type[AbstractMethod], ...] = (
     SmoothGrad,
     IntegratedGradients,
     ExpectedGradients,
+    DeepLift,
+    GuidedBackprop,
+    GradCam,
+    GradCamPlusPlus,
+    LayerCam,
     RawAttention,
     Rollout,
     AttentionFlow,
@@ -82,6 +92,7 @@ def make_method(name: str, /, **settings: Any) -> AbstractMethod:
 
 __all__ = [
     "AbstractAttention",
+    "AbstractCam",
     "AbstractGameMethod",
     "AbstractMethod",
     "Alti",
@@ -91,16 +102,21 @@ __all__ = [
     "Attribution",
     "Banzhaf",
     "Cat",
+    "DeepLift",
     "ExactShapley",
     "ExpectedGradients",
     "Expnet",
     "ExpnetRelevance",
     "Gae",
+    "GradCam",
+    "GradCamPlusPlus",
     "GradSam",
     "Gradient",
+    "GuidedBackprop",
     "InputXGradient",
     "IntegratedGradients",
     "KernelShap",
+    "LayerCam",
     "Lime",
     "Occlusion",
     "Owen",
@@ -108,6 +124,7 @@ __all__ = [
     "PermutationShapley",
     "RawAttention",
     "Relevance",
+    "Rise",
     "Rollout",
     "SmoothGrad",
     "SparseLinear",

@@ -121,7 +121,7 @@ class _Run:
             model.module, composite, keep=self.blocks, strict=strict, account=account, folded=True, router=router,
             experts=bool(self.blocks),
         )  # fmt: skip
-        with torch.inference_mode(mode=False), torch.enable_grad(), _logits_alone(model.module), tracer:
+        with torch.inference_mode(mode=False), torch.enable_grad(), logits_alone(model.module), tracer:
             self.scores: Float[Tensor, "row target"] = self.function(self.leaf)
         self.tracer = tracer
         self._joined = [Slot(each, composite.carrier, folded=True) for each in self.function.joined]
@@ -212,7 +212,7 @@ def _precise(model: Model, precision: Precision) -> Model:
 
 
 @contextmanager
-def _logits_alone(module: nn.Module) -> Iterator[None]:
+def logits_alone(module: nn.Module) -> Iterator[None]:
     """Inside, logits that the network wraps in an object of its own come without it, where a trace can see them."""
 
     def unwrap(part: nn.Module, args: Any, output: Any) -> Any:

@@ -15,8 +15,12 @@ from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example, E
 from pellucid.metrics.calls import MetricFunction
 from pellucid.metrics.complexity import Complexity, Sparseness
 from pellucid.metrics.correlation import FaithfulnessCorrelation, Infidelity, SensitivityN
+from pellucid.metrics.data_randomisation import DataRandomisation
+from pellucid.metrics.invariance import ImplementationInvariance, InputInvariance
+from pellucid.metrics.monotonicity import FaithfulnessEstimate, Monotonicity, MonotonicityCorrelation
+from pellucid.metrics.normalised import Naopc
 from pellucid.metrics.plausibility import Auprc, Auroc, IouF1, PointingGame, RelevanceMass, RelevanceRank, TokenF1
-from pellucid.metrics.randomisation import Mprt, RandomLogit
+from pellucid.metrics.randomisation import EfficientMprt, Mprt, RandomLogit, SmoothMprt
 from pellucid.metrics.removal import (
     Aopc,
     Comprehensiveness,
@@ -28,8 +32,10 @@ from pellucid.metrics.removal import (
     Srg,
     Sufficiency,
 )
+from pellucid.metrics.road import Road
 from pellucid.metrics.robustness import MaxSensitivity, RelativeStability
 from pellucid.metrics.scores import Comparison, Scores, compare, evaluate
+from pellucid.metrics.soft import SoftNc, SoftNs
 from pellucid.metrics.validity import Finding, ValidityGate, normalised_scores, references
 
 morf = MetricFunction(Morf)
@@ -38,13 +44,23 @@ srg = MetricFunction(Srg)
 comprehensiveness = MetricFunction(Comprehensiveness)
 sufficiency = MetricFunction(Sufficiency)
 aopc = MetricFunction(Aopc)
+naopc = MetricFunction(Naopc)
 insertion = MetricFunction(Insertion)
 deletion = MetricFunction(Deletion)
 log_odds = MetricFunction(LogOdds)
+soft_ns = MetricFunction(SoftNs)
+soft_nc = MetricFunction(SoftNc)
+road = MetricFunction(Road)
 infidelity = MetricFunction(Infidelity)
 faithfulness_correlation = MetricFunction(FaithfulnessCorrelation)
 sensitivity_n = MetricFunction(SensitivityN)
+monotonicity = MetricFunction(Monotonicity)
+monotonicity_correlation = MetricFunction(MonotonicityCorrelation)
+faithfulness_estimate = MetricFunction(FaithfulnessEstimate)
 mprt = MetricFunction(Mprt)
+smooth_mprt = MetricFunction(SmoothMprt)
+efficient_mprt = MetricFunction(EfficientMprt)
+data_randomisation = MetricFunction(DataRandomisation)
 random_logit = MetricFunction(RandomLogit)
 max_sensitivity = MetricFunction(MaxSensitivity)
 relative_stability = MetricFunction(RelativeStability)
@@ -58,6 +74,8 @@ relevance_rank = MetricFunction(RelevanceRank)
 completeness = MetricFunction(Completeness)
 dummy = MetricFunction(Dummy)
 symmetry = MetricFunction(Symmetry)
+implementation_invariance = MetricFunction(ImplementationInvariance)
+input_invariance = MetricFunction(InputInvariance)
 sparseness = MetricFunction(Sparseness)
 complexity = MetricFunction(Complexity)
 
@@ -68,13 +86,22 @@ BUILT_IN: tuple[type[AbstractMetric], ...] = (
     Comprehensiveness,
     Sufficiency,
     Aopc,
+    Naopc,
     Insertion,
     Deletion,
     LogOdds,
+    SoftNs,
+    SoftNc,
+    Road,
     Infidelity,
     FaithfulnessCorrelation,
     SensitivityN,
+    Monotonicity,
+    MonotonicityCorrelation,
+    FaithfulnessEstimate,
     Mprt,
+    SmoothMprt,
+    EfficientMprt,
     RandomLogit,
     MaxSensitivity,
     RelativeStability,
@@ -88,6 +115,8 @@ BUILT_IN: tuple[type[AbstractMetric], ...] = (
     Completeness,
     Dummy,
     Symmetry,
+    ImplementationInvariance,
+    InputInvariance,
     Sparseness,
     Complexity,
 )
@@ -123,28 +152,40 @@ __all__ = [
     "Completeness",
     "Complexity",
     "Comprehensiveness",
+    "DataRandomisation",
     "Deletion",
     "Dummy",
+    "EfficientMprt",
     "Example",
     "Explain",
     "FaithfulnessCorrelation",
+    "FaithfulnessEstimate",
     "Finding",
+    "ImplementationInvariance",
     "Infidelity",
+    "InputInvariance",
     "Insertion",
     "IouF1",
     "Lerf",
     "LogOdds",
     "MaxSensitivity",
     "MetricFunction",
+    "Monotonicity",
+    "MonotonicityCorrelation",
     "Morf",
     "Mprt",
+    "Naopc",
     "PointingGame",
     "RandomLogit",
     "RelativeStability",
     "RelevanceMass",
     "RelevanceRank",
+    "Road",
     "Scores",
     "SensitivityN",
+    "SmoothMprt",
+    "SoftNc",
+    "SoftNs",
     "Sparseness",
     "Srg",
     "Sufficiency",
@@ -159,20 +200,28 @@ __all__ = [
     "completeness",
     "complexity",
     "comprehensiveness",
+    "data_randomisation",
     "deletion",
     "dummy",
+    "efficient_mprt",
     "evaluate",
     "explaining",
     "faithfulness_correlation",
+    "faithfulness_estimate",
+    "implementation_invariance",
     "infidelity",
+    "input_invariance",
     "insertion",
     "iou_f1",
     "lerf",
     "log_odds",
     "make_metric",
     "max_sensitivity",
+    "monotonicity",
+    "monotonicity_correlation",
     "morf",
     "mprt",
+    "naopc",
     "normalised_scores",
     "pointing_game",
     "random_logit",
@@ -180,7 +229,11 @@ __all__ = [
     "relative_stability",
     "relevance_mass",
     "relevance_rank",
+    "road",
     "sensitivity_n",
+    "smooth_mprt",
+    "soft_nc",
+    "soft_ns",
     "sparseness",
     "srg",
     "sufficiency",

@@ -123,7 +123,11 @@ def outcomes(question: Question, coalitions: Coalitions, scale: Scale) -> Float[
 
     Raises InputError for a probability that does not follow from the target: of a logit, of several options at once.
     """
-    values = question.game.value(coalitions)
+    return scaled(question, question.game.value(coalitions), scale)
+
+
+def scaled(question: Question, values: Float[np.ndarray, "row target"], scale: Scale) -> Float[np.ndarray, " row"]:
+    """Values of the target on a scale, summed over the targets. Raises InputError as ``outcomes`` does."""
     unit = question.target.unit
     if scale == "target":
         return np.asarray(values.sum(1))

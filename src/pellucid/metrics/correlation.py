@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 
-from pellucid.errors import InputError
 from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions, Path, Question
 from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example
 from pellucid.metrics.functional import correlation
 from pellucid.metrics.functional.inputs import Sign, pooled
+from pellucid.metrics.graded import graded_baseline
 
 Count = Annotated[int, Field(ge=3)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -152,22 +152,11 @@ class Infidelity(AbstractMetric):
         return self.draws + 1
 
     def conditions(self, question: Question) -> tuple[str, ...]:
-        return (f"graded to {self._baseline(question)}", question.unit, question.target.unit)
-
-    def _baseline(self, question: Question) -> str:
-        name = self.baseline or question.game.imputer.name
-        try:
-            question.model.baseline(name, question.inputs)
-        except InputError:
-            raise InputError(
-                f"infidelity takes features away by degrees, and {name!r} is all or nothing; give baseline=, such as "
-                f"{question.model.preferred_baseline()!r}."
-            ) from None
-        return name
+        return (f"graded to {graded_baseline(self, question, self.baseline)}", question.unit, question.target.unit)
 
     def score(self, example: Example) -> float:
         values = pooled(example.values, self.sign)
-        path = Path(example.question, self._baseline(example.question))
+        path = Path(example.question, graded_baseline(self, example.question, self.baseline))
         generator = torch.Generator().manual_seed(example.seed)
         taken = torch.rand((self.draws, path.players), generator=generator)
         place = path.owner.cpu().clamp(min=0)

@@ -9,15 +9,12 @@ from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from pellucid.errors import InputError
 from pellucid.facts import MetricFacts
 from pellucid.games import Coalitions
-from pellucid.games.table import all_coalitions
-from pellucid.metrics.base import AbstractFaithfulness, AbstractGameMetric, Example, Scale, outcomes
-from pellucid.metrics.functional import limits, removal
-from pellucid.metrics.functional.inputs import pooled
+from pellucid.metrics.base import AbstractGameMetric, Scale
+from pellucid.metrics.functional import removal
 
 Steps = Annotated[int, Field(ge=1)]
 NO_BOUND = (-math.inf, math.inf)
@@ -286,19 +283,14 @@ class Insertion(_Curve):
 
 
 @final
-class Aopc(AbstractFaithfulness):
+class Aopc(_Removal):
     """Area over the perturbation curve, 1/(L + 1) sum of f(x0) - f(xk) over k = 0 .. L [samek2017]. High is good.
 
-    How large it can get differs from model to model, so that two models are compared only with ``limits``: then it is
-    (AOPC - low) / (high - low) of the worst and the best order of this very input [edin2025].
+    How large it can get differs from model to model, so that two models are compared only by ``naopc`` [edin2025].
     """
 
     steps: Steps | None = None
     """L, the features that are removed one by one; None: all."""
-    limits: Literal["exact", "beam"] | None = None
-    """Normalise by the limits over all orders, exact (to 12 features) or by beam search; it needs all steps."""
-    width: Annotated[int, Field(ge=1)] = 5
-    """Width of the beam."""
     facts: ClassVar[MetricFacts] = MetricFacts(
         name="aopc",
         title="Area over the perturbation curve",
@@ -309,40 +301,17 @@ class Aopc(AbstractFaithfulness):
         scale_invariant=True,
         needs=("game",),
         chance="a random order's",
-        cost="L + 1; with exact limits 2^n, by beam about 2 width n (n + 1) / 2",
-        source="Samek et al. 2017; limits: Edin et al. 2025",
+        cost="L + 1",
+        source="Samek et al. 2017",
     )
 
-    @model_validator(mode="after")
-    def _all_steps(self) -> "Aopc":
-        if self.limits is not None and self.steps is not None:
-            raise ValueError(f"the {self.limits} limits are those of all steps; leave steps={self.steps} out")
-        return self
-
-    @property
-    def compares_models(self) -> bool:
-        return self.limits is not None
-
     def rows(self, players: int) -> int:
-        along = (players if self.steps is None else min(players, self.steps)) + 1
-        if self.limits == "exact":
-            return 1 << players
-        return along + (self.width * players * (players + 1) if self.limits == "beam" else 0)
+        return (players if self.steps is None else min(players, self.steps)) + 1
 
-    def score(self, example: Example) -> float:
-        values, question = pooled(example.values, self.sign), example.question
-        if self.limits == "exact" and len(values) > limits.MOST_PLAYERS:
-            raise InputError(
-                f"the input has {len(values)} features of kind {question.unit!r}, and exact limits ask for all 2^n "
-                f"coalitions of at most {limits.MOST_PLAYERS}; use limits='beam' or coarser features."
-            )
-        most = len(values) if self.steps is None else min(len(values), self.steps)
-        order = removal.order(values, example.seed)
-        found = removal.aopc(outcomes(question, removal.removed(order, np.arange(most + 1)), self.scale))
-        if self.limits is None:
-            return found
-        if self.limits == "exact":
-            table = outcomes(question, all_coalitions(len(values)), self.scale)
-            return limits.normalised_aopc(found, limits.exact_limits(table))
-        beam = limits.beam_limits(lambda masks: outcomes(question, masks, self.scale), len(values), self.width)
-        return limits.normalised_aopc(found, beam)
+    def masks(self, values: Float[np.ndarray, " player"], seed: int) -> Coalitions:
+        return removal.removed(removal.order(values, seed), np.arange(self.rows(len(values))))
+
+    def reduce(
+        self, values: Float[np.ndarray, " player"], masks: Coalitions, outcomes: Float[np.ndarray, " coalition"]
+    ) -> float:
+        return removal.aopc(outcomes)

@@ -12,11 +12,12 @@ from torch import Tensor
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
 from pellucid.facts import MetricFacts
-from pellucid.games import Coalitions, Question, ask
-from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Attributing, Example, Explain, explaining
+from pellucid.games import Question, ask
+from pellucid.metrics.base import AbstractMetric, Attributing, Example, Explain, explaining
 from pellucid.metrics.functional.inputs import checked
 from pellucid.metrics.statistics import Interval, Significance, paired_difference, wilcoxon, win_rate
 from pellucid.metrics.statistics import bootstrap as bootstrapped
+from pellucid.metrics.together import judge_together
 from pellucid.progress import hidden, progress
 from pellucid.targets import AbstractTarget
 
@@ -72,7 +73,7 @@ def compare(first: Scores, second: Scores, clusters: Sequence[Hashable] | None =
     if first.model != second.model and not first.compares_models:
         raise InputError(
             f"the best that {first.metric!r} can reach differs between {first.model} and {second.model}, so their "
-            "scores do not compare; use aopc with limits='exact' or limits='beam'."
+            "scores do not compare; use naopc."
         )
     if len(first.values) != len(second.values):
         raise InputError(f"there are {len(first.values)} and {len(second.values)} scores; give the same examples.")
@@ -157,21 +158,17 @@ class _Tally:
         self._metrics, self._named = metrics, [""] * len(metrics)
         self._places = [(place, name) for place in range(len(metrics)) for name in names]
         self._found: dict[tuple[int, str], list[float]] = {place: [] for place in self._places}
-        self._rows = dict.fromkeys(self._places, 0)
+        self._rows: dict[tuple[int, str], int] = dict.fromkeys(self._places, 0)
 
     def add(self, examples: Mapping[str, Example]) -> None:
         """Score the attributions of one input."""
-        masks = _played(self._metrics, examples)
-        for place, name in self._places:
-            metric, example = self._metrics[place], examples[name]
-            question, before = example.question, example.question.model.meter.rows
-            self._named[place] = metric.named(question)
-            if isinstance(metric, AbstractGameMetric):
-                self._found[place, name].append(metric.judged(example, masks[place, name]))
-                self._rows[place, name] += len(set(map(bytes, masks[place, name]))) * question.game.imputer.draws
-            else:
-                self._found[place, name].append(metric.score(example))
-                self._rows[place, name] += question.model.meter.rows - before
+        for place, metric in enumerate(self._metrics):
+            self._named[place] = metric.named(next(iter(examples.values())).question)
+        for each in judge_together(self._metrics, examples):
+            if each.refusal is not None:
+                raise each.refusal
+            self._found[each.metric, each.of].append(each.score)
+            self._rows[each.metric, each.of] += each.rows
 
     def scores(self, model: str) -> list[Scores]:
         """All of them; ``model`` is the model's name and digest."""
@@ -187,19 +184,6 @@ class _Tally:
             )
             for place, name in self._places
         ]
-
-
-def _played(metrics: Sequence[AbstractMetric], examples: Mapping[str, Example]) -> dict[tuple[int, str], Coalitions]:
-    """The coalitions of every metric and attribution of one input, played together: now the game knows them all."""
-    asked = {
-        (place, name): metric.asked(example)
-        for place, metric in enumerate(metrics)
-        if isinstance(metric, AbstractGameMetric)
-        for name, example in examples.items()
-    }
-    if asked:
-        next(iter(examples.values())).question.game.value(np.concatenate(list(asked.values())))
-    return asked
 
 
 def _asked(

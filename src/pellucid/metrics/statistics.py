@@ -150,6 +150,34 @@ def _resampled(
     return means
 
 
+def resampled_means(
+    scores: Float[np.ndarray, "method example"],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Float[np.ndarray, "draw method"]:
+    """Means of many methods on the same resampled clusters, those that ``bootstrap`` draws from this seed [field2007].
+
+    Quantiles of a column are the interval of that method, those of the difference of two columns the interval of their
+    paired difference. Raises InputError for fewer than two clusters.
+    """
+    table = checked(scores, what="the scores")
+    checked_count(draws, 2**31, "the number of bootstrap draws")
+    grouped = [_clustered(row, clusters) for row in table]
+    count = len(grouped[0][1])
+    if count < 2:
+        raise InputError(f"the scores form {count} cluster; an interval needs at least 2 independent ones.")
+    sums, sizes = np.stack([each for each, _ in grouped], 1), grouped[0][1]
+    generator, means, chunk = np.random.default_rng(seed), np.empty((draws, len(table))), max(1, _CHUNK // count)
+    for start in range(0, draws, chunk):
+        size = min(chunk, draws - start)
+        drawn = generator.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        means[start : start + size] = (times @ sums) / (times @ sizes)[:, None]
+    return means
+
+
 def _bca(
     tails: Float[np.ndarray, " tail"],
     means: Float[np.ndarray, " draw"],
@@ -288,6 +316,22 @@ def critical_difference(methods: int, datasets: int, alpha: float = 0.05) -> flo
     checked_count(methods - 1, 2**31, "the number of methods, less one,")
     checked_count(datasets, 2**31, "the number of data sets")
     return studentised_range(methods, alpha) / math.sqrt(2) * math.sqrt(methods * (methods + 1) / (6 * datasets))
+
+
+def cliques(ranks: Float[np.ndarray, " method"], difference: float) -> list[tuple[int, ...]]:
+    """The bars of a critical-difference diagram: maximal runs of methods not told apart [demsar2006, figure 1].
+
+    Positions in ``ranks``, the best first. In a run the first and the last mean rank differ by less than
+    ``difference``; a run has two methods at least, and none lies within another.
+    """
+    mean = checked(ranks, what="the mean ranks")
+    order = np.argsort(mean, kind="stable")
+    ends = np.searchsorted(mean[order], mean[order] + difference, "left")
+    return [
+        tuple(order[start:end].tolist())
+        for start, end in enumerate(ends)
+        if end - start > 1 and (start == 0 or end > ends[start - 1])
+    ]
 
 
 def studentised_range(groups: int, alpha: float) -> float:

@@ -136,6 +136,9 @@ class ValidityGate:
             found.append(_alike("positive scaling of method and scores changes nothing", scores, again))
         if metric.facts.family == "randomisation":
             return [*found, _better(scores, "seeing", "blind")]
+        if metric.facts.family == "axioms":
+            noise = self._scores(metric, {"noise": self._rows["random"]}, {"noise": methods["seeing"]})
+            return [*found, *_keeping(scores | noise)]
         means = ", ".join(f"{name} {each.values.nanmean():.3g}" for name, each in scores.items())
         still = bool((scores["blind"].values == 0).all()) and bool((scores["seeing"].values > 0).all())
         return [*found, Finding("a constant map scores 0 and one that looks at the model more", still, f"{means}.")]
@@ -216,6 +219,17 @@ def _deterministic(first: dict[str, Scores], second: dict[str, Scores]) -> Findi
 def _alike(name: str, first: dict[str, Scores], second: dict[str, Scores], tolerance: float = ROUNDING) -> Finding:
     other = [row for row in first if not _same(first[row], second[row], tolerance)]
     return Finding(name, not other, f"other scores for {', '.join(other)}." if other else "all scores were the same.")
+
+
+def _keeping(scores: dict[str, Scores]) -> list[Finding]:
+    """An axiom is kept by a constant map, and by a method that asks for outputs alone; not by noise beside that."""
+    means = ", ".join(f"{name} {each.values.nanmean():.3g}" for name, each in scores.items())
+    kept = all(bool((scores[name].values.abs() <= ROUNDING).all()) for name in ("blind", "seeing"))
+    broken = bool((scores["noise"].values > ROUNDING).all())
+    return [
+        Finding("a constant map and a method of outputs alone keep it", kept, f"{means}."),
+        Finding("noise does not keep it", broken, f"{means}."),
+    ]
 
 
 def _in_range(scores: dict[str, Scores]) -> Finding:

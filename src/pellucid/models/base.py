@@ -135,6 +135,8 @@ class AbstractModel(ABC, Generic[InputsT, RowT]):
     """How long loading took; 0 for a module from memory."""
     disk_bytes: int = 0
     """Size of the weights' files; 0 where there is none."""
+    differentiable: bool = True
+    """Whether gradients reach the input; False for trees, which no method that needs a gradient can explain."""
 
     @property
     def device(self) -> torch.device:

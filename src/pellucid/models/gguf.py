@@ -1,7 +1,6 @@
 """Language models in a GGUF file, de-quantised once."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from contextlib import redirect_stderr
@@ -19,6 +18,7 @@ from transformers import (
 )
 
 from pellucid.errors import ModelError
+from pellucid.files import cache_folder
 
 
 def read_gguf(path: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -60,9 +60,3 @@ def _dequantise(path: Path, folder: Path) -> None:
         Path(temporary).rename(folder)
         # TemporaryDirectory removes what it made; give it something to remove.
         Path(temporary).mkdir()
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: ``PELLUCID_CACHE``, or the user's cache folder."""
-    home = os.environ.get("PELLUCID_CACHE")
-    return Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pellucid"

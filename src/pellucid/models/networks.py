@@ -1,4 +1,4 @@
-"""The networks that pellucid ships weights for: a small convolutional network and a perceptron, built from a config."""
+"""The networks that pellucid ships weights for, built from a config: convolutions, a perceptron, boosted trees."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -61,6 +62,13 @@ class _MlpSettings(_Settings):
     """The table's columns, in order."""
     hidden: list[Size]
     """Units of each hidden layer; none makes a linear model."""
+
+
+class _BoostingSettings(_Settings):
+    trees: Size
+    """How many trees are summed."""
+    depth: Annotated[int, Field(ge=1, le=12)]
+    """Questions on the way to a leaf; a tree of depth 12 has 4,096 leaves."""
 
 
 S = TypeVar("S", bound=_Settings)
@@ -131,10 +139,49 @@ class Mlp(nn.Module):
         return logits
 
 
-ARCHITECTURES: Mapping[str, type[SmallCnn] | type[Mlp]] = MappingProxyType({"small-cnn": SmallCnn, "mlp": Mlp})
+class Boosting(nn.Module):
+    """A sum of binary trees, such as gradient boosting grows [friedman2001]: logits constant between thresholds.
+
+    Every tree is complete: the children of node i are 2 i + 1 (value <= threshold) and 2 i + 2. A branch that ends
+    early goes on with questions whose answer does not matter. No gradient passes.
+    """
+
+    feature: Int[Tensor, "tree node"]
+    threshold: Float[Tensor, "tree node"]
+
+    def __init__(self, *, classes: int, trees: int, depth: int) -> None:
+        super().__init__()
+        nodes = 2**depth - 1
+        self.depth = depth
+        self.register_buffer("feature", torch.zeros(trees, nodes, dtype=torch.int64))
+        self.register_buffer("threshold", torch.full((trees, nodes), torch.finfo(torch.float32).max))
+        self.leaves = nn.Parameter(torch.zeros(trees, nodes + 1, classes), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(classes), requires_grad=False)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Boosting":
+        """Read ``trees``, ``depth`` and the number of ``labels``. Raises InputError."""
+        settings = _read(_BoostingSettings, config)
+        return cls(classes=len(settings.labels), trees=settings.trees, depth=settings.depth)
+
+    def forward(self, x: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch class"]:
+        """Logits of encoded rows."""
+        tree = torch.arange(len(self.feature), device=x.device)
+        node = tree.new_zeros(len(x), len(tree))
+        for _ in range(self.depth):
+            goes_right = x.gather(1, self.feature[tree, node]) > self.threshold[tree, node]
+            node = 2 * node + 1 + goes_right
+        logits: Float[Tensor, "batch class"] = self.bias + self.leaves[tree, node - self.feature.shape[1]].sum(1)
+        return logits
 
 
-def build(config: Mapping[str, Any]) -> SmallCnn | Mlp:
+Network = SmallCnn | Mlp | Boosting
+ARCHITECTURES: Mapping[str, type[SmallCnn] | type[Mlp] | type[Boosting]] = MappingProxyType(
+    {"small-cnn": SmallCnn, "mlp": Mlp, "boosting": Boosting}
+)
+
+
+def build(config: Mapping[str, Any]) -> Network:
     """A network with fresh weights, of the architecture and the sizes that a config names.
 
     Raises UnknownNameError on an architecture that is none of ``ARCHITECTURES``, InputError on a setting that is
@@ -146,7 +193,7 @@ def build(config: Mapping[str, Any]) -> SmallCnn | Mlp:
     return ARCHITECTURES[name].from_config(config)
 
 
-def read_network(folder: Path) -> SmallCnn | Mlp:
+def read_network(folder: Path) -> Network:
     """The network of a folder with ``config.json`` and ``model.safetensors``, in evaluation mode.
 
     Raises ModelError where a file is missing or broken, or where the weights are not exactly those of the network.
@@ -169,4 +216,4 @@ def _read(kind: type[S], config: Mapping[str, Any]) -> S:
         raise InputError.from_validation(what, error) from None
 
 
-__all__ = ["ACTIVATIONS", "ARCHITECTURES", "Mlp", "SmallCnn", "build", "read_network"]
+__all__ = ["ACTIVATIONS", "ARCHITECTURES", "Boosting", "Mlp", "Network", "SmallCnn", "build", "read_network"]

@@ -16,6 +16,8 @@ class Packaged(NamedTuple):
     """The file or folder in it."""
     install: str
     """The line that installs it. Its own dependencies are not needed."""
+    holds: str = "the embedded model"
+    """What is found in it."""
 
     @property
     def path(self) -> Path:
@@ -23,5 +25,5 @@ class Packaged(NamedTuple):
         spec = find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
         if not folders:
-            raise MissingPackageError(f"the package {self.package} with the embedded model", self.install)
+            raise MissingPackageError(f"the package {self.package} with {self.holds}", self.install)
         return Path(folders[0]) / self.file

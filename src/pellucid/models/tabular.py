@@ -14,6 +14,7 @@ from torch import Tensor
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.models.base import Baseline
 from pellucid.models.fingerprint import fingerprint
+from pellucid.models.networks import Boosting
 from pellucid.models.tensor import AbstractTensorClassifier, TensorInputs
 from pellucid.records import Feature, Fingerprint
 
@@ -110,6 +111,7 @@ class Tabular(AbstractTensorClassifier[TabularInputs]):
     ) -> None:
         super().__init__(module, labels, name=name)
         self.columns = tuple(columns)
+        self.differentiable = not isinstance(module, Boosting)
         self._background = tuple(background)
         self._owners = [number for number, column in enumerate(self.columns) for _ in range(column.width)]
 

@@ -1,5 +1,7 @@
 """An explanation or a whole audit, drawn: HTML for pages and notebooks, plain or coloured text for terminals."""
 
+from pellucid.report.leaderboard import Board
+from pellucid.report.leaderboard_page import leaderboard_page
 from pellucid.report.page import explanation_fragment, explanation_page, run_page
 from pellucid.report.run_view import (
     Accuracy,
@@ -22,6 +24,7 @@ __all__ = [
     "Accuracy",
     "Agreement",
     "AttributionView",
+    "Board",
     "CalibrationBin",
     "CaseView",
     "Change",
@@ -38,5 +41,6 @@ __all__ = [
     "explanation_page",
     "explanation_renderable",
     "explanation_text",
+    "leaderboard_page",
     "run_page",
 ]

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int32, UInt8
 
 from pellucid.account import Entry
 from pellucid.explanation import Explanation
-from pellucid.records import Checks, Cost, Feature, FeatureKind, Fingerprint
+from pellucid.records import Checks, Cost, Feature, FeatureKind, Fingerprint, Selection
 from pellucid.report.firings import FiringsView
 from pellucid.targets import Pixel, Region, RunLengths
 
@@ -174,6 +174,8 @@ class AttributionView:
     """Where relevance went; empty where no account was kept."""
     notice: str = ""
     """Patents and licences that a commercial user must know of."""
+    selection: Selection | None = None
+    """Why this method; None where the caller named it."""
     target_unit: str = ""
     """The unit of the target, where scores have one of their own; empty: the same."""
     shared_limit: float = 0.0
@@ -216,6 +218,7 @@ class AttributionView:
             experts=ExpertView.of(explanation),
             account=explanation.account,
             notice=explanation.notice,
+            selection=explanation.selection,
         )
 
     @property

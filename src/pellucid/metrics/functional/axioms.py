@@ -54,5 +54,16 @@ def symmetry(values: Float[np.ndarray, " player"], pairs: Int[np.ndarray, "pair 
     return _relative(float(np.abs(one - other).max()), float(np.abs(scores).max()))
 
 
+def invariance(values: Float[np.ndarray, " player"], again: Float[np.ndarray, " player"]) -> float:
+    """||a' - a|| / ||a|| of two attributions that should be one [sundararajan2017; kindermans2019]; 0 where they are.
+
+    NaN where a is 0 everywhere and a' is not.
+    """
+    scores = checked(values)
+    change = float(np.linalg.norm(checked(again, len(scores), "the second attribution") - scores))
+    size = float(np.linalg.norm(scores))
+    return 0.0 if not change else change / size if size else math.nan
+
+
 def _relative(error: float, largest: float) -> float:
     return error / largest if largest else 0.0

@@ -7,9 +7,9 @@ position prior) scores near 1 and must fail: that is the test of this test.
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from pellucid.metrics.functional.inputs import Sign, checked, checked_count, pooled
+from pellucid.metrics.functional.inputs import Sign, checked, checked_count, checked_mask, pooled
 from pellucid.ranks import spearman
 
 
@@ -73,3 +73,19 @@ def complexity_rise(
     before = histogram_entropy(scores, bins)
     after = histogram_entropy(checked(randomised, len(scores), "the randomised attribution"), bins)
     return (after - before) / before if before > 0 else math.nan
+
+
+def model_contrast(
+    values: Float[np.ndarray, " player"], other: Float[np.ndarray, " player"], mask: Bool[np.ndarray, " player"]
+) -> float:
+    """Share of |a| on the ``mask`` under one model, minus that under another which reads the rest [yang2019].
+
+    1: all of the attribution moved from the mask to the rest; 0: none did. The paper takes the difference of the mean
+    scores of one region; shares need no common scale of the two models. NaN where either attribution is 0 everywhere.
+    """
+    sizes = np.abs(checked(values)), np.abs(checked(other, len(values), "the second attribution"))
+    checked_mask(mask, len(values))
+    if not (sizes[0].any() and sizes[1].any()):
+        return math.nan
+    here, there = (float(each[mask].sum() / each.sum()) for each in sizes)
+    return here - there

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pellucid.errors import InputError, MissingPackageError, ModelError
-from pellucid.models.gguf import cache_folder
+from pellucid.files import cache_folder
 from pellucid.progress import working
 from pellucid.sae.store.corpora.base import AbstractCorpus, Document
 

@@ -1,0 +1,61 @@
+"""What a finished run says of a model, kept for ``method="best"``."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pellucid.benchmark.board import read_board
+from pellucid.benchmark.query import query
+from pellucid.benchmark.store import read_manifest
+from pellucid.metrics.statistics import normalised
+from pellucid.report.leaderboard import Board, MetricTable
+from pellucid.verdicts import Entry, Verdict
+
+DECIDING = "srg"
+"""The metric that decides: it depends on the imputer least, and 0 is chance."""
+ORACLE, RANDOM = "oracle", "random"
+
+
+def verdict_of(folder: Path) -> Verdict | None:
+    """The ranking of pellucid's methods by SRG; None where the metric took no part, was invalid, or ranked nobody."""
+    board, manifest = read_board(folder), read_manifest(folder)
+    table = _deciding(board)
+    if table is None:
+        return None
+    ends = {each.entrant: each.mean for each in table.standings}
+    settings = {each["name"]: each["settings"] for each in manifest["entrants"]}
+    prices = {each.entrant: each.rows for each in board.prices}
+    (players,) = query(folder, "SELECT median(players) FROM cases").rows[0]
+    entries = [
+        Entry(
+            method=each.entrant,
+            settings=settings[each.entrant],
+            score=each.normalised,
+            low=normalised(each.low, ends[RANDOM], ends[ORACLE]),
+            high=normalised(each.high, ends[RANDOM], ends[ORACLE]),
+            p_value=each.p_value,
+            rows=prices[each.entrant],
+        )
+        for each in table.standings
+        if each.kind == "method" and each.rank is not None and each.normalised is not None
+    ]
+    if not entries:
+        return None
+    return Verdict(
+        task=board.task,
+        model=board.model,
+        weights=manifest["weights"],
+        features=board.features,
+        target=board.target.partition(",")[0],
+        players=float(players),
+        metric=table.name,
+        inputs=table.clusters,
+        enough=board.enough,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        folder=str(folder.resolve()),
+        entries=tuple(sorted(entries, key=lambda each: -each.score)),
+    )
+
+
+def _deciding(board: Board) -> MetricTable | None:
+    found = (each for each in board.tables if each.metric == DECIDING and each.valid and each.standings)
+    return next(found, None)
