@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.benchmark import attributing, entrants, gate, runner
+from pellucid.benchmark import attributing, entrants, gate, preparing, runner
 from pellucid.benchmark.board import read_board
 from pellucid.benchmark.budget import Budget
 from pellucid.benchmark.query import query
@@ -130,7 +131,8 @@ def test_a_run_that_ends_early_goes_on_to_the_same_results(finished, tmp_path):
     folder = tmp_path / "tiny"
     first = run(task(), folder, settings(budget=Budget(rows=1)))
     assert first.new == 1
-    assert "go" in first.sentence
+    assert "the same command goes on" in first.sentence
+    assert first.left == CASES - 1
     said = []
     second = run(task(), folder, settings(), said.append)
     assert (second.new, second.done) == (CASES - 1, CASES)
@@ -178,7 +180,7 @@ def test_a_shard_that_was_not_finished_counts_for_nothing(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"methods": "occlusion"}, "selection"), ({"seeds": 3}, "selection"), ({"cases": 5}, "data")],
+    [({"methods": "occlusion"}, "methods"), ({"seeds": 3}, r"seeds \(2, not 3\)"), ({"cases": 5}, "data")],
 )
 def test_a_folder_holds_one_run(finished, changed, named):
     with pytest.raises(InputError, match=named):
@@ -226,18 +228,21 @@ def test_a_method_that_raises_on_some_inputs_is_listed(tmp_path, monkeypatch):
 
 
 def test_a_method_that_is_too_dear_for_the_inputs_is_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(entrants, "MOST_ROWS", 40)
+    monkeypatch.setattr(entrants, "MOST_EVALUATIONS", 40)
     folder = tmp_path / "tiny"
     run(task(), folder, settings(methods="exact_shapley,occlusion,gradient", cases=2))
     found = query(folder, "SELECT DISTINCT entrant, sentence FROM failures").rows
     assert [name for name, _ in found] == ["exact_shapley"]
-    assert "64 rows" in found[0][1]
+    assert "64 evaluations" in found[0][1]
 
 
 def test_a_metric_that_fails_the_gate_shows_no_number(tmp_path, monkeypatch):
     broken = (Finding("deterministic for a seed", False, "it is not."),)
     whole = gate.promises_kept
-    monkeypatch.setattr(runner, "promises_kept", lambda metric: broken if metric.facts.name == "srg" else whole(metric))
+    for room in (preparing, runner):
+        monkeypatch.setattr(
+            room, "promises_kept", lambda metric: broken if metric.facts.name == "srg" else whole(metric)
+        )
     folder = tmp_path / "tiny"
     run(task(), folder, settings())
     board = read_board(folder)
@@ -366,3 +371,126 @@ def test_all_metrics_of_default_exist():
     from pellucid.benchmark.panel import DEFAULT
 
     assert set(DEFAULT) <= set(all_metrics())
+
+
+def test_another_target_or_background_is_another_run(finished):
+    folder, _, _ = finished
+    for changed in ({"target": pellucid.Logit("yes")}, {"background": ([0.0] * COLUMNS,)}):
+        with pytest.raises(InputError, match="holds a run with other data"):
+            run(task(**changed), folder, settings())
+
+
+def test_inputs_that_are_scored_tune_nothing(tmp_path):
+    with pytest.raises(InputError, match=r"the tuning input 'test-0' is the same as 'test-0', which is scored"):
+        run(task(cases=lambda split: cases("test")), tmp_path, settings(methods="lime,occlusion", tuning=2))
+
+
+def test_a_bad_input_fails_alone_wherever_it_stands(tmp_path):
+    bad = Case(id="bad", raw=[1.0], cluster="bad")
+    for place in (0, 1):
+        known = cases("test", 4)
+        known.insert(place, bad)
+        folder = tmp_path / str(place)
+        outcome = run(task(cases=lambda split, known=known: known), folder, settings(methods="occlusion,gradient"))
+        assert outcome.done == 5
+        failed = query(folder, 'SELECT DISTINCT "case", entrant FROM failures ORDER BY 2').rows
+        assert failed == [("bad", "gradient"), ("bad", "occlusion")]
+    with pytest.raises(InputError, match="case 'bad': "):
+        run(task(cases=lambda split: [bad]), tmp_path / "none", settings(methods="occlusion", metrics="srg"))
+
+
+def test_a_row_is_a_row_whether_the_imputer_draws_or_not():
+    question = pellucid.games.ask(network(), cases("test")[0].raw, imputer="marginal")
+    draws = question.game.imputer.draws
+    assert draws == 9
+    chosen = entrants.choose("kernel_shap,lime,smoothgrad,occlusion", "tabular").entrants
+    # 2^6 coalitions would be enumerated.
+    rows = entrants.default_rows(COLUMNS, draws) // 2
+    found = {each.entrant.name: each for each in attributing.attribute_all(question, chosen, (0,), rows).attributed}
+    for name in ("kernel_shap", "lime"):
+        assert rows / 2 < found[name].price.rows <= rows
+    assert found["smoothgrad"].price.rows * entrants.DIFFERENTIATED <= rows + 6
+    assert found["smoothgrad"].method.samples > draws
+    # The whole input is the same in every draw: it is computed once.
+    assert found["occlusion"].price.rows == (COLUMNS + 1) * draws + 1
+    assert found["occlusion"].price.tokens > 0
+
+
+def test_who_is_asked_again_pays_for_what_others_asked_before():
+    question = pellucid.games.ask(network(), cases("test")[0].raw, imputer="mean")
+    chosen = entrants.choose("occlusion,captum:feature_ablation", "tabular").entrants
+    ours, theirs = attributing.attribute_all(question, chosen, (0,), 40).attributed
+    assert ours.price.rows == COLUMNS + 2
+    assert theirs.price.rows >= COLUMNS + 1
+    assert theirs.price.tokens >= theirs.price.rows
+    np.testing.assert_allclose(ours.attribution.values, theirs.attribution.values, atol=1e-6)
+
+
+def test_what_cannot_be_tuned_does_not_say_so(tmp_path):
+    def bare(split):
+        return [Case(case.id, case.raw, case.cluster, rationale=(True,) * COLUMNS) for case in cases(split)]
+
+    # Where everything is marked, AUPRC is undefined or the same for all.
+    run(task(cases=bare), tmp_path, settings(methods="lime,occlusion", metrics="sparseness", tuning=2, cases=2))
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    assert not any(each["tuned"] for each in manifest["entrants"])
+    assert manifest["tuning"] == []
+
+
+def test_a_part_that_is_done_has_not_spent_its_budget(tmp_path):
+    outcome = run(task(), tmp_path, settings(methods="occlusion,gradient", shard=(0, 4)))
+    assert outcome.left == 0
+    assert "budget" not in outcome.sentence
+    assert outcome.clusters == 4
+
+
+def test_an_interrupted_run_has_been_through_the_gate(tmp_path, monkeypatch):
+    whole, examined = runner.Examiner.examine, []
+
+    def interrupted(self, case, number, **options):
+        if len(examined) == 13:
+            raise KeyboardInterrupt
+        examined.append(case.id)
+        return whole(self, case, number, **options)
+
+    monkeypatch.setattr(runner.Examiner, "examine", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(task(cases=lambda split: cases(split, 20)), tmp_path, settings())
+    board = read_board(tmp_path)
+    assert {each.name: each.valid for each in board.tables if each.metric == "srg"} == dict.fromkeys(
+        ("srg [mean, column, log-odds, steps=10]", "srg [median, column, log-odds, steps=10]"), True
+    )
+
+
+class Raising(Moody):
+    """Explains an input once."""
+
+    facts = Facts(name="raising", title="Raising", family="perturbation", modalities=("tabular",))
+    runs: ClassVar[int] = 0
+
+    def estimate(self, game, generator):
+        type(self).runs += 1
+        if type(self).runs > 1:
+            raise ValueError("once only")
+        return Occlusion().estimate(game, generator)
+
+
+def test_what_a_method_raises_when_a_metric_runs_it_again_is_its_failure(tmp_path, monkeypatch):
+    known = dict(entrants.all_methods())
+    monkeypatch.setattr(entrants, "all_methods", lambda: known | {"raising": Raising})
+    run(task(), tmp_path, settings(methods="raising,occlusion", metrics="max_sensitivity", cases=1, curves=0))
+    failed = query(tmp_path, "SELECT entrant, metric, sentence FROM failures").rows
+    assert [row[0] for row in failed] == ["raising"]
+    assert failed[0][1].startswith("max_sensitivity")
+    assert "ValueError: once only" in failed[0][2]
+
+
+@pytest.mark.parametrize("text", ["1,5h", "soon", "0m", "", "10", "-3m"])
+def test_budgets_that_are_none(text):
+    with pytest.raises(InputError, match="is no budget"):
+        Budget.parse(text)
+
+
+def test_budgets():
+    assert Budget.parse("1,500rows") == Budget(rows=1500)
+    assert Budget.parse("1.5h") == Budget(seconds=5400.0)

@@ -1,6 +1,5 @@
 """Boosted trees as a network: each tree walked by hand, and no method that needs a gradient."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -52,7 +52,8 @@ def test_a_run_says_what_it_does_and_writes_the_leaderboard(results):
     assert "@" in page
     # The same command finds everything done.
     assert json.loads(again.stdout)[0] | {"seconds": 0} == {
-        "folder": str(folder / "wisconsin"), "done": 9, "new": 0, "of": 9, "rows": 0, "seconds": 0,
+        "folder": str(folder / "wisconsin"), "done": 9, "clusters": 9, "new": 0, "left": 0, "of": 9, "rows": 0,
+        "seconds": 0,
     }  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def test_bad_input_gets_one_sentence(words, said, tmp_path):
 def test_folders_that_do_not_fit(results, tmp_path):
     folder, _, _ = results
     changed = [*ASKED, "--rows", "60", "--out", folder]
-    assert "other selection" in sentence(run("benchmark", "run", *changed), 2)
+    assert "other rows (null, not 60)" in sentence(run("benchmark", "run", *changed), 2)
     assert "no results" in sentence(run("benchmark", "report", tmp_path), 2)
     manifest = json.loads((folder / "wisconsin" / "run.json").read_text("utf-8"))
     (tmp_path / "old").mkdir()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid._version import __version__
 
 if TYPE_CHECKING:
-    from pellucid import attention, expnet, learning, methods, metrics, relevance, sae, testing
+    from pellucid import attention, benchmark, expnet, learning, methods, metrics, relevance, sae, testing
     from pellucid.api import explain, explain_batch
     from pellucid.errors import NoRuleError, PellucidError
     from pellucid.explanation import Explanation
@@ -91,7 +91,7 @@ _HOMES = {
         "Tokens",
     ),
 }
-_ROOMS = ("attention", "expnet", "learning", "methods", "metrics", "relevance", "sae", "testing")
+_ROOMS = ("attention", "benchmark", "expnet", "learning", "methods", "metrics", "relevance", "sae", "testing")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -133,6 +133,7 @@ __all__ = [
     "VisionLanguage",
     "__version__",
     "attention",
+    "benchmark",
     "composite",
     "composites",
     "explain",

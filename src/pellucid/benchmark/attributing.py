@@ -36,11 +36,18 @@ class Price(NamedTuple):
     backwards: int
     """Rows of them that were differentiated."""
     tokens: int
-    """Positions in them, as far as they were not shared."""
+    """Positions in them; of shared rows the mean of their batches."""
     seconds: float
     """Time, shared rows at the price of their batches."""
     memory: int | None
     """Peak above the start in bytes; None where forward passes are shared."""
+
+
+class _OfARow(NamedTuple):
+    """What a row of the shared batches took, mean."""
+
+    seconds: float
+    tokens: float
 
 
 class Attributed(NamedTuple):
@@ -86,14 +93,14 @@ def attribute_all(question: Question, entrants: Sequence[Entrant], seeds: Sequen
     for entrant in entrants:
         for seed in seeds if entrant.facts.sampled else seeds[:1]:
             try:
-                method, error = entrant.method(players, rows), None
+                method, error = entrant.method(players, rows, question.game.imputer.draws), None
             except PellucidError as refusal:
                 method, error = None, refusal
             todo.append(Attributed(entrant, seed, method, None, None, error))
     gaming = {str(place): each for place, each in enumerate(todo) if isinstance(each.method, AbstractGameMethod)}
-    shared, best, price = _played_together(question, gaming)
+    shared, best, row = _played_together(question, gaming)
     done = [
-        shared.get(str(place)) or (each if each.method is None else _alone(question, each, price))
+        shared.get(str(place)) or (each if each.method is None else _alone(question, each, row))
         for place, each in enumerate(todo)
     ]
     return Field(done, best)
@@ -101,8 +108,8 @@ def attribute_all(question: Question, entrants: Sequence[Entrant], seeds: Sequen
 
 def _played_together(
     question: Question, gaming: dict[str, Attributed]
-) -> tuple[dict[str, Attributed], Float[np.ndarray, " player"], float]:
-    """What came of the methods that play the game and of the oracle, and the seconds that a row took."""
+) -> tuple[dict[str, Attributed], Float[np.ndarray, " player"], _OfARow]:
+    """What came of the methods that play the game and of the oracle, and what a row took."""
 
     def player(method: AbstractMethod, seed: int) -> Callable[[AbstractInputGame], Attribution]:
         return lambda game: method.attribute(question._replace(game=game, seed=question.seed + seed))
@@ -116,17 +123,15 @@ def _played_together(
     best = shared.played[ORACLE].result
     if isinstance(best, Exception):
         raise best
-    draws = question.game.imputer.draws
     found = {}
     for place, each in gaming.items():
         played = shared.played[place]
-        rows = played.evaluations * draws
-        cost = Price(rows, 0, round(rows * tokens), played.seconds + rows * seconds, None)
+        cost = Price(played.rows, 0, round(played.rows * tokens), played.seconds + played.rows * seconds, None)
         found[place] = _finished(each, played.result, cost)
-    return found, best.values.sum(0), seconds
+    return found, best.values.sum(0), _OfARow(seconds, tokens)
 
 
-def _alone(question: Question, todo: Attributed, price: float) -> Attributed:
+def _alone(question: Question, todo: Attributed, row: _OfARow) -> Attributed:
     """Run a method that looks at more than the game, or draws in its own way."""
     assert todo.method is not None
     meter, fresh = question.model.meter, [0]
@@ -146,13 +151,14 @@ def _alone(question: Question, todo: Attributed, price: float) -> Attributed:
         except Exception as error:
             result = error
     seconds, spent = time.perf_counter() - begun, meter - before
-    asked = view.evaluations * question.game.imputer.draws
+    # What somebody else had asked for before it.
+    shared = view.rows - fresh[0]
     cost = Price(
-        spent.rows - fresh[0] + asked,
+        spent.rows + shared,
         spent.backwards,
-        spent.tokens,
-        seconds + (asked - fresh[0]) * price,
-        None if asked else max(0, memory.above_bytes),
+        spent.tokens + round(shared * row.tokens),
+        seconds + shared * row.seconds,
+        None if view.evaluations else max(0, memory.above_bytes),
     )
     return _finished(todo, result, cost)
 

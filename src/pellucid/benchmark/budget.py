@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pellucid.errors import InputError
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|rows)")
+_FORM = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)\s*(s|m|h|rows)")
 
 
 class Budget(NamedTuple):
@@ -27,12 +27,20 @@ class Budget(NamedTuple):
         """
         if text.strip() == "none":
             return cls()
-        found = _FORM.fullmatch(text.strip().replace(",", ""))
-        if found is None or not float(found[1]):
+        found = _FORM.fullmatch(text.strip())
+        amount = float(found[1].replace(",", "")) if found is not None else 0.0
+        if found is None or not amount:
             raise InputError(f"{text!r} is no budget; write minutes such as 10m (or 90s, 2h), 50000rows, or none.")
         if found[2] == "rows":
-            return cls(rows=int(float(found[1])))
-        return cls(seconds=float(found[1]) * _UNITS[found[2]])
+            return cls(rows=int(amount))
+        return cls(seconds=amount * _UNITS[found[2]])
+
+    @property
+    def sentence(self) -> str:
+        """The limit as a person says it."""
+        if self.seconds is not None:
+            return in_words(self.seconds)
+        return "none" if self.rows is None else f"{self.rows:,} rows"
 
     def covers(self, seconds: float, rows: int) -> float:
         """How many inputs of this price it pays for; infinite without a limit."""

@@ -1,8 +1,10 @@
 """Who takes part in a benchmark: pellucid's methods and those of other libraries, each with its settings and budget."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from typing import Any, NamedTuple, get_args
 
 from pellucid.benchmark.peers import absent_peers, all_peers
@@ -15,9 +17,10 @@ BUDGETS = ("samples", "permutations")
 DIFFERENTIATED = 3
 """What a row that is differentiated costs, in rows that are not: one pass forward, and one of twice the work back."""
 LEAST_ROWS, ROWS_EACH = 50, 4
-"""Rows that every method that draws may spend on an input by default: 50, and 4 more for each feature."""
-MOST_ROWS = 4096
-"""Rows that any method may spend on an input."""
+"""Rows that every method that draws may spend on an input by default: 50, and 4 more for each feature, times the rows
+of a coalition where the imputer draws."""
+MOST_EVALUATIONS = 4096
+"""Coalitions, or rows, that a method of a fixed price may ask for on an input."""
 GROUPS = ("all", "pellucid", "peers")
 
 
@@ -50,30 +53,37 @@ class Entrant:
         known = [name for name in BUDGETS if name in self.kind.model_fields]
         return known[0] if known else None
 
-    def method(self, players: int, rows: int) -> AbstractMethod:
+    @property
+    def plays(self) -> bool:
+        """Whether it asks for coalitions, each of which costs as many rows as the imputer draws."""
+        return self.facts.family == "perturbation" and "baseline" in self.facts.needs
+
+    def method(self, players: int, rows: int, draws: int = 1) -> AbstractMethod:
         """The method for an input of so many features: one that draws gets the largest sample that ``rows`` pay for.
 
-        Raises InputError where the smallest sample is dearer, or a fixed price is more than ``MOST_ROWS``.
+        draws: rows of a coalition.  Raises InputError where the smallest sample is dearer, or where a method of a
+        fixed price asks for more than ``MOST_EVALUATIONS``.
         """
-        if self.budget is None or self.budget in self.settings:
-            made = self.kind(**self.settings)
-            if made.rows(players) > max(rows, MOST_ROWS):
-                raise InputError(
-                    f"{self.name} asks for {made.rows(players):,} rows on an input of {players} features, and at most "
-                    f"{max(rows, MOST_ROWS):,} are given."
-                )
-            return made
-        price = DIFFERENTIATED if self.facts.family == "gradient" else 1
-        return _largest(self.kind, tuple(sorted(self.settings.items())), self.budget, players, rows // price)
+        price = draws if self.plays else DIFFERENTIATED if self.facts.family == "gradient" else 1
+        evaluations = rows // price
+        if self.budget is not None and self.budget not in self.settings:
+            return _largest(self.kind, tuple(sorted(self.settings.items())), self.budget, players, evaluations)
+        made = self.kind(**self.settings)
+        if made.rows(players) > max(evaluations, MOST_EVALUATIONS):
+            raise InputError(
+                f"{self.name} asks for {made.rows(players):,} evaluations on an input of {players} features, and at "
+                f"most {max(evaluations, MOST_EVALUATIONS):,} are given."
+            )
+        return made
 
 
-def default_rows(players: int) -> int:
+def default_rows(players: int, draws: int = 1) -> int:
     """What every method that draws may spend on an input of so many features, where nobody says.
 
-    >>> default_rows(20)
-    130
+    >>> default_rows(20), default_rows(20, draws=100)
+    (130, 13000)
     """
-    return LEAST_ROWS + ROWS_EACH * players
+    return (LEAST_ROWS + ROWS_EACH * players) * draws
 
 
 class Chosen(NamedTuple):
@@ -153,22 +163,26 @@ def _obstacle(entrant: Entrant, modality: Modality, differentiable: bool) -> str
 
 @cache
 def _largest(
-    kind: type[AbstractMethod], settings: tuple[tuple[str, Any], ...], name: str, players: int, rows: int
+    kind: type[AbstractMethod], settings: tuple[tuple[str, Any], ...], name: str, players: int, most: int
 ) -> AbstractMethod:
-    """The method with the largest sample whose declared rows are at most ``rows``."""
-    made = [(size, each) for size in range(1, rows + 1) if (each := _made(kind, {**dict(settings), name: size}))]
-    paid = [(size, each) for size, each in made if each.rows(players) <= rows]
-    if not paid:
-        least = f"; {made[0][1].rows(players)} is the least" if made else ""
+    """The method with the largest even sample whose declared evaluations are at most ``most``."""
+
+    def made(half: int) -> AbstractMethod | None:
+        try:
+            return kind(**dict(settings), **{name: 2 * half})
+        except InputError:
+            return None
+
+    def price(half: int) -> int:
+        # Samples that are too small for the method come first.
+        found = made(half)
+        return 0 if found is None else found.rows(players)
+
+    best = made(bisect_right(range(1, most + 1), most, key=price))
+    if best is None:
+        least = next(found.rows(players) for half in count(1) if (found := made(half)) is not None)
         raise InputError(
-            f"{kind.facts.name} explains no input of {players} features within {rows} rows{least}; give more by --rows."
+            f"{kind.facts.name} explains no input of {players} features within {most} evaluations; {least} is the "
+            "least; give more by --rows."
         )
-    # Where everything is enumerated, a larger sample costs nothing more.
-    return paid[-1][1]
-
-
-def _made(kind: type[AbstractMethod], settings: Mapping[str, Any]) -> AbstractMethod | None:
-    try:
-        return kind(**settings)
-    except InputError:
-        return None
+    return best

@@ -41,7 +41,7 @@ class Examiner(NamedTuple):
     rows: int | None
     """What they may spend on an input; None: by its number of features."""
     curve: Sequence[int] = ()
-    """Further numbers of rows that they are run with, for the curves of quality against rows."""
+    """Further budgets that they are run with, for the curves of quality against rows, in coalitions."""
 
     def question(self, case: Case, number: int) -> Question:
         """The case as a question; ``number`` is its place in the task, and its seed. Raises InputError."""
@@ -64,7 +64,8 @@ class Examiner(NamedTuple):
 
     def budget(self, question: Question) -> int:
         """What a method that draws may spend on this input."""
-        return default_rows(len(question.features)) if self.rows is None else self.rows
+        draws = question.game.imputer.draws
+        return default_rows(len(question.features), draws) if self.rows is None else self.rows
 
     def examine(self, case: Case, number: int, *, with_curve: bool = False) -> Rows:
         """Attribute and judge one case. What fails is among the rows, never left out."""
@@ -139,7 +140,8 @@ class Examiner(NamedTuple):
         """The first metric's score of the methods that draw, at other numbers of rows."""
         drawing = [each for each in self.entrants if each.budget is not None]
         for most in self.curve:
-            found = attribute_all(question, drawing, self.seeds[:1], most).attributed
+            budget = most * question.game.imputer.draws
+            found = attribute_all(question, drawing, self.seeds[:1], budget).attributed
             known = [each for each in found if each.attribution is not None and each.price is not None]
             values = {place: each.attribution.values.sum(0) for place, each in enumerate(known) if each.attribution}
             for verdict in judge(question, values, self.metrics[:1], methods={}) if values else ():
@@ -184,21 +186,24 @@ def described(raw: Any, question: Question) -> str:
     return " ".join(named) if question.model.modality in ("text", "tabular") else question.model.modality
 
 
-def digest(cases: Sequence[Case]) -> str:
-    """SHA-256 of the cases: their ids, inputs, labels and rationales."""
-    found = hashlib.sha256()
+def digest(task: Task, cases: Sequence[Case]) -> str:
+    """SHA-256 of what is asked: the cases, their inputs, labels, rationales and targets, and the background."""
+    found = hashlib.sha256(repr(task.target).encode())
     for case in cases:
-        found.update(json.dumps([case.id, case.cluster, case.label, case.rationale]).encode())
-        found.update(_bytes(case.raw))
+        known = [case.id, case.cluster, case.label, case.rationale, repr(case.target)]
+        found.update(json.dumps(known).encode())
+        found.update(raw_bytes(case.raw))
+    for other in task.background:
+        found.update(raw_bytes(other))
     return found.hexdigest()
 
 
-def _bytes(raw: Any) -> bytes:
+def raw_bytes(raw: Any) -> bytes:
     """An input as bytes that are the same in every process."""
     if isinstance(raw, Path):
         return raw.read_bytes()
     if isinstance(raw, Mapping):
-        return b"".join(f"{name}=".encode() + _bytes(each) for name, each in raw.items())
+        return b"".join(f"{name}=".encode() + raw_bytes(each) for name, each in raw.items())
     # Pictures and arrays; what they hold, not where they lie.
     return raw.tobytes() if hasattr(raw, "tobytes") else repr(raw).encode()
 

@@ -54,14 +54,18 @@ def judge(
     known = [each for each in metrics if rationale is not None or "rationale" not in each.facts.needs]
     found = []
     for imputer in (None, *imputers):
-        asked = question if imputer is None else question.imputed(imputer)
+        chosen = known if imputer is None else [each for each in known if "game" in each.facts.needs]
+        try:
+            asked = question if imputer is None else question.imputed(imputer)
+        except PellucidError as error:
+            found += [Verdict(name, each.facts.name, math.nan, error) for each in chosen for name in values]
+            continue
         examples = {
             name: Example(
                 asked, each, question.seed, rationale, label, explaining(methods[name]) if name in methods else None
             )
             for name, each in values.items()
         }
-        chosen = known if imputer is None else [each for each in known if "game" in each.facts.needs]
         again = [each for each in chosen if "method" in each.facts.needs]
         for some, given in (
             ([each for each in chosen if each not in again], examples),

@@ -28,6 +28,12 @@ class GameView(AbstractInputGame):
         super().__init__(game.players, game.imputer)
         self._game, self._through = game, through
 
+    @property
+    def rows(self) -> int:
+        """Rows of the network that the coalitions stand for; the whole input is the same in every draw."""
+        whole = np.packbits(np.ones((1, self.players), dtype=bool), axis=1)[0].tobytes() in self._known
+        return (self.evaluations - whole) * self.imputer.draws + whole
+
     def self_test(self) -> float | None:
         return self._game.self_test()
 
@@ -43,6 +49,8 @@ class Played(Generic[Result]):
     """What it returned, or what it raised."""
     evaluations: int
     """Distinct coalitions that it asked for."""
+    rows: int
+    """Rows of the network that these stand for."""
     seconds: float
     """CPU time of its own thread, without the network."""
 
@@ -130,7 +138,7 @@ class _Meeting(Generic[Result]):
         except _Stopped:
             return
         with self._changed:
-            self._done[name] = Played(result, view.evaluations, time.thread_time())
+            self._done[name] = Played(result, view.evaluations, view.rows, time.thread_time())
             self._changed.notify_all()
 
 

@@ -77,9 +77,10 @@ class Store:
         known = read_manifest(self.folder)
         for key in same:
             if known.get(key) != manifest[key]:
+                what, held, asked = _difference(key, known.get(key), manifest[key])
                 raise InputError(
-                    f"{str(self.folder)!r} holds a run with other {key.replace('_', ' ')} "
-                    f"({_short(known.get(key))}, not {_short(manifest[key])}); give the same, or another folder."
+                    f"{str(self.folder)!r} holds a run with other {what} ({held}, not {asked}); give the same, or "
+                    "another folder."
                 )
         return known
 
@@ -152,6 +153,15 @@ def shards(folders: Sequence[Path], table: str) -> list[str]:
         for path in sorted((folder / table).glob("*.parquet"))
         if (folder / "cases" / path.name).is_file()
     ]
+
+
+def _difference(key: str, held: object, asked: object) -> tuple[str, str, str]:
+    """What differs, and how it stands there and here; of several settings the first that differs."""
+    if isinstance(held, dict) and isinstance(asked, dict):
+        for name, value in asked.items():
+            if held.get(name) != value:
+                return name, _short(held.get(name)), _short(value)
+    return key, _short(held), _short(asked)
 
 
 def _short(value: object) -> str:

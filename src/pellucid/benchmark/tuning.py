@@ -46,6 +46,7 @@ class Trial(NamedTuple):
 def candidates(entrant: Entrant) -> list[dict[str, Any]]:
     """The settings that an entrant tries, its own first: at most ``TRIALS``."""
     fields = entrant.kind.model_fields
+    # Peers run as their libraries have them: what their settings do is theirs to say.
     known = [name for name in GRID if name in fields and not entrant.is_peer]
     if not known:
         return [{}]
@@ -84,7 +85,8 @@ def tune(
             range(len(own)), key=lambda each: (-math.inf if math.isnan(means[each]) else sign * means[each], -each)
         )
         settings = tried[own[best]][1]
-        kept.append(Entrant(entrant.kind, entrant.is_peer, settings, tuned=entrant.name in choosing))
+        tuned = any(not math.isnan(mean) for mean in means)
+        kept.append(Entrant(entrant.kind, entrant.is_peer, settings, tuned=tuned))
         if entrant.name in choosing:
             trials += [
                 Trial(entrant.name, tried[place][1], None if math.isnan(mean) else mean, number == best)
@@ -106,6 +108,7 @@ def _scored(examiner: Examiner, case: Case, number: int, entrants: Sequence[Entr
         for place, each in enumerate(field.attributed)
         if each.attribution is not None
     }
-    for verdict in judge(question, values, examiner.metrics[:1], methods={}):
+    rationale = None if case.rationale is None else np.array(case.rationale, dtype=bool)
+    for verdict in judge(question, values, examiner.metrics[:1], methods={}, rationale=rationale, label=case.label):
         found[verdict.of] = verdict.score
     return found

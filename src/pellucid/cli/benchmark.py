@@ -124,7 +124,7 @@ def run(
     Example: pellucid benchmark run --task sst2 --methods all --budget 10m --out results
     """
     from pellucid.benchmark.budget import Budget
-    from pellucid.benchmark.runner import Settings
+    from pellucid.benchmark.preparing import Settings
     from pellucid.benchmark.runner import run as run_task
     from pellucid.benchmark.tasks import find_task
 

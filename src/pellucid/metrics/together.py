@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pellucid.errors import PellucidError
+from pellucid.errors import InputError, PellucidError
 from pellucid.games import Coalitions
 from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example
 
@@ -30,17 +30,24 @@ def judge_together(metrics: Sequence[AbstractMetric], examples: Mapping[Any, Exa
 
     All examples share one question. Metrics come first, attributions within them.
     """
-    masks = {
-        (place, name): metric.asked(example)
-        for place, metric in enumerate(metrics)
-        if isinstance(metric, AbstractGameMetric)
-        for name, example in examples.items()
-    }
+    masks: dict[tuple[int, Any], Coalitions] = {}
+    refused: dict[tuple[int, Any], PellucidError] = {}
+    for place, metric in enumerate(metrics):
+        if not isinstance(metric, AbstractGameMetric):
+            continue
+        for name, example in examples.items():
+            try:
+                masks[place, name] = metric.asked(example)
+            except PellucidError as error:
+                refused[place, name] = error
     if masks:
         next(iter(examples.values())).question.game.value(np.concatenate(list(masks.values())))
     for place, metric in enumerate(metrics):
         for name, example in examples.items():
-            yield _judged(place, metric, name, example, masks.get((place, name)))
+            if (place, name) in refused:
+                yield Judged(place, name, float("nan"), 0, refused[place, name])
+            else:
+                yield _judged(place, metric, name, example, masks.get((place, name)))
 
 
 def _judged(place: int, metric: AbstractMetric, name: Any, example: Example, masks: Coalitions | None) -> Judged:
@@ -53,4 +60,10 @@ def _judged(place: int, metric: AbstractMetric, name: Any, example: Example, mas
         score = metric.score(example)
     except PellucidError as error:
         return Judged(place, name, float("nan"), 0, error)
+    except Exception as error:
+        # What a method raises when it is run again is its own failure, whatever its class.
+        if example.explain is None:
+            raise
+        said = InputError(f"{metric.facts.name} ran the method again, which raised {type(error).__name__}: {error}")
+        return Judged(place, name, float("nan"), 0, said)
     return Judged(place, name, score, question.model.meter.rows - before, None)
