@@ -9,7 +9,9 @@ import scipy.stats
 from benchmark_runs import Run
 from oracles import metrics as oracle
 from pellucid.benchmark.board import read_board, read_boards
+from pellucid.benchmark.markdown import board_markdown
 from pellucid.errors import InputError, RecordError
+from pellucid.report.leaderboard_words import headline
 
 SRG = "srg [mask, word, log-odds]"
 MORF = "morf [mask, word, log-odds]"
@@ -240,7 +242,12 @@ def test_a_metric_that_fails_the_gate_or_never_passed_it_shows_no_number(scores,
     assert (srg.valid, srg.standings, morf.valid, len(morf.standings)) == (False, (), True, 4)
     assert srg.findings
     assert not all(passed for _, passed, _ in srg.findings)
-    assert f"The validity gate failed {SRG}: no number of theirs is shown." in board.notes
+    verdict = "failed" if findings else "has not tried"
+    assert f"The validity gate {verdict} {SRG}: no number of theirs is shown." in board.notes
+    assert srg.is_tried is bool(findings)
+    said = "1 metric failed" if findings else "1 metric was not tried by"
+    assert f"{said} the validity gate and shows no numbers." in headline(board)
+    assert f"It {'failed' if findings else 'was not tried by'} the validity gate" in board_markdown(board)
     assert board.tau.metrics == board.families[0].metrics == (MORF,)
     assert board.diagram.metric == MORF
 
@@ -495,7 +502,40 @@ def test_a_broken_shard_is_named(scores, tmp_path):
         read_board(folder)
 
 
-def test_a_case_that_is_there_twice_is_refused(scores, tmp_path):
+def test_a_run_that_was_stopped_before_it_scored_says_so(scores, tmp_path):
+    run = Run({SRG: scores})
+    del run.manifest["entrants"]
+    with pytest.raises(InputError, match=r"has not begun to score; the same command goes on"):
+        read_board(run.write(tmp_path))
+
+
+def test_of_a_case_in_two_shards_the_first_counts(scores, tmp_path):
+    once = read_board(Run({SRG: scores}).write(tmp_path / "once"))
+    folder = Run({SRG: scores}).write(tmp_path / "twice")
+    Run({SRG: {name: values + 9 for name, values in scores.items()}}).write(tmp_path / "other")
+    for path in (tmp_path / "other").glob("*/*.parquet"):
+        (folder / path.parent.name / f"z{path.name}").write_bytes(path.read_bytes())
+    twice = read_board(folder)
+    assert (twice.tables, twice.inputs) == (once.tables, once.inputs)
+    assert any("stand in two shards" in note for note in twice.notes)
+    assert not any("two shards" in note for note in once.notes)
+
+
+def test_an_outlier_that_makes_the_best_mean_beats_nobody(tmp_path):
+    generator = np.random.default_rng(0)
+    most = generator.normal(0.5, 0.05, 60)
+    few = most - 0.02 - generator.uniform(0, 0.01, 60)
+    few[:3] += 5
+    board = read_board(Run({SRG: {"few": few, "most": most}}).write(tmp_path))
+    found = standing(board, "most")
+    assert (found.rank, found.win_rate, found.p_value < 1e-6) == (2, 0.95, True)
+    assert (found.is_worse, found.is_disputed) == (False, True)
+    for text in (headline(board)[0], board_markdown(board)):
+        assert "cannot be told apart from most" in text
+        assert "Mean and rank test disagree: most scores better than few on most inputs" in text
+
+
+def test_a_case_that_is_there_twice_in_a_shard_is_refused(scores, tmp_path):
     run = Run({SRG: scores})
     run.case_rows.append(run.case_rows[0])
     with pytest.raises(RecordError, match="holds a case twice"):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,18 @@ def test_queries(results):
     assert found == [{"entrant": "gradient", "n": 9}, {"entrant": "lime", "n": 18}, {"entrant": "occlusion", "n": 9}]
     assert "occlusion" in run("benchmark", "query", folder, sql).stdout
     assert "The tables are" in sentence(run("benchmark", "query", folder, "SELECT x FROM y"), 2)
+    sql = "SELECT 1.5 AS number, DATE '2024-05-01' AS day, [1.25, NULL] AS many, NULL AS nothing"
+    (row,) = json.loads(run("benchmark", "query", folder, sql, "--json").stdout)
+    assert row == {"number": 1.5, "day": "2024-05-01", "many": [1.25, None], "nothing": None}
+    assert "named 'a'" in sentence(run("benchmark", "query", folder, "SELECT 1 AS a, 2 AS a", "--json"), 2)
+
+
+def test_a_query_names_a_broken_shard_as_a_report_does(results, tmp_path):
+    folder = shutil.copytree(results[0], tmp_path / "broken")
+    next((folder / "wisconsin" / "scores").glob("*.parquet")).write_bytes(b"nothing")
+    said = sentence(run("benchmark", "query", folder, "SELECT 1"), 1)
+    assert said == sentence(run("benchmark", "report", folder), 1)
+    assert "run the benchmark again" in said
 
 
 def test_citations(results):

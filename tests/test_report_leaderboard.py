@@ -14,12 +14,13 @@ from pellucid.errors import InputError
 from pellucid.report import leaderboard_page
 from pellucid.report.colour import contrast
 from pellucid.report.heatmap import MINUS, digits
-from pellucid.report.leaderboard import CurvePoint, RankDiagram, TauMatrix
+from pellucid.report.leaderboard import UNTRIED, CurvePoint, RankDiagram, TauMatrix
 from pellucid.report.leaderboard_figures import PANEL, WHISKER_WIDTH, panels, patches, rank_chart, scale_of
 from pellucid.report.leaderboard_tables import agreement, glance, tau_rows
 from pellucid.report.leaderboard_words import (
     AT_HOME,
     CAUTIONS,
+    DISPUTED,
     NO_BETTER,
     headline,
     listed,
@@ -365,3 +366,41 @@ def test_the_colour_of_peers_is_legible_in_light_dark_and_print():
     for ink, each in ((light, 0), (dark, 1), (paper, 0)):
         assert contrast(ink, grounds[each]) >= 4.5
         assert contrast(ink, raised[each]) >= 3
+
+
+def test_only_what_all_three_bear_out_is_worse():
+    table = next(each for each in board().tables if each.valid and each.higher_is_better)
+    each = next(each for each in table.standings if each.p_value is not None)
+    apart = replace(each, p_value=0.001, win_rate=0.1, difference=(-0.2, -0.3, -0.1))
+    assert (apart.is_worse, apart.is_disputed) == (True, False)
+    for change in ({"win_rate": 0.9}, {"difference": (-0.2, -0.5, 0.1)}, {"difference": (-0.2, nan, nan)}):
+        assert (replace(apart, **change).is_worse, replace(apart, **change).is_disputed) == (False, True)
+    assert not replace(apart, p_value=0.2).is_worse
+    assert not replace(apart, p_value=0.2).is_disputed
+
+
+def test_a_rank_test_against_the_mean_is_said_on_the_page():
+    shown = board()
+    first = outcomes(shown)[0].table
+    change = {"p_value": 0.001, "win_rate": 0.9, "difference": (-0.1, -0.3, 0.1)}
+    second = ranked(first)[1]
+    standings = tuple(replace(each, **change) if each == second else each for each in first.standings)
+    disputed = replace(first, standings=standings)
+    tables = tuple(disputed if each == first else each for each in shown.tables)
+    text = Board(leaderboard_page([replace(shown, tables=tables)], "")).text
+    assert "Mean and rank test disagree" in text
+    assert CAUTIONS[DISPUTED] in text
+    found = outcome(disputed)
+    assert second.entrant in found.alike
+    assert found.disputed == (second.entrant,)
+
+
+def test_a_metric_that_was_not_tried_has_not_failed():
+    shown = board()
+    tables = tuple(
+        each if each.valid else replace(each, findings=((UNTRIED, False, "nothing is known."),))
+        for each in shown.tables
+    )
+    text = Board(leaderboard_page([replace(shown, tables=tables)], "")).text
+    assert "not tried by the validity gate and show" in text
+    assert "failed the validity gate" not in text

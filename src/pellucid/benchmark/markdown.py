@@ -5,7 +5,7 @@ from math import isfinite
 
 from pellucid.report.heatmap import digits
 from pellucid.report.leaderboard import Board, MetricTable, Price, RankDiagram, Standing, TauMatrix
-from pellucid.report.leaderboard_words import amount, headline, memory, short_names
+from pellucid.report.leaderboard_words import amount, disputed_in_words, headline, memory, outcome, short_names
 from pellucid.report.leaderboard_words import interval as with_ends
 
 DASH = "-"
@@ -43,9 +43,12 @@ def _metrics(board: Board) -> list[str]:
         ]
         if not table.valid:
             failed = [f"{name}: {detail}" for name, passed, detail in table.findings if not passed]
-            parts += ["It failed the validity gate, so no number is shown:", _list(failed)]
+            verdict = "failed" if table.is_tried else "was not tried by"
+            parts += [f"It {verdict} the validity gate, so no number is shown:", _list(failed)]
         elif table.standings:
             parts.append(_standings(table, prices))
+            won = outcome(table)
+            parts.append("" if won is None else _plain(disputed_in_words(won)))
         else:
             parts.append("No input has a score of everybody, so there is nothing to compare.")
     return parts

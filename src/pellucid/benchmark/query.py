@@ -1,13 +1,14 @@
 """Results of a benchmark as tables that answer SQL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
 
+from pellucid.benchmark.results import read_table
 from pellucid.benchmark.store import SCHEMAS, read_manifest, run_folders, shards
-from pellucid.errors import InputError
+from pellucid.errors import InputError, RecordError
 
 
 class Answer(NamedTuple):
@@ -26,21 +27,14 @@ def query(folder: Path, sql: str) -> Answer:
 
     Raises:
         InputError: a folder without results, SQL that cannot be answered.
-        RecordError: results of another version.
+        RecordError: results of another version, or a broken shard.
     """
     folders = run_folders(folder)
     for each in folders:
         read_manifest(each)
     with duckdb.connect() as connection:
-        for table, schema in SCHEMAS.items():
-            files = shards(folders, table)
-            if files:
-                found = connection.read_parquet(files, filename=True)
-                # A file lies in TASK/table/shard.parquet.
-                named = found.project("parse_path(filename)[-3] AS task, * EXCLUDE (filename)")
-            else:
-                named = connection.from_arrow(schema.empty_table()).project("'' AS task, *")
-            named.create(table)
+        for table in SCHEMAS:
+            _create(connection, folders, table)
         connection.execute("SET enable_external_access = false; SET lock_configuration = true")
         try:
             answered = connection.execute(sql)
@@ -52,6 +46,26 @@ def query(folder: Path, sql: str) -> Answer:
             raise InputError(f"{' '.join(str(error).split())} The tables are {known}.") from None
 
 
+def _create(connection: duckdb.DuckDBPyConnection, folders: Sequence[Path], table: str) -> None:
+    """One table of all folders. Raises RecordError for a broken shard."""
+    files = shards(folders, table)
+    if not files:
+        connection.from_arrow(SCHEMAS[table].empty_table()).project("'' AS task, *").create(table)
+        return
+    try:
+        # A file lies in TASK/table/shard.parquet.
+        found = connection.read_parquet(files, filename=True)
+        found.project("parse_path(filename)[-3] AS task, * EXCLUDE (filename)").create(table)
+    except duckdb.Error as error:
+        for folder in folders:
+            # Names the shard.
+            read_table(folder, table)
+        raise RecordError(f"the table {table!r} cannot be read: {' '.join(str(error).split())}") from None
+
+
 def records(answer: Answer) -> Iterator[dict[str, Any]]:
-    """Each row by the names of its columns."""
+    """Each row by the names of its columns. Raises InputError where two have one name."""
+    twice = next((name for name in answer.columns if answer.columns.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two columns of the answer are named {twice!r}; give each its own name with AS.")
     return (dict(zip(answer.columns, row, strict=True)) for row in answer.rows)

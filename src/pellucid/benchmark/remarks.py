@@ -8,7 +8,7 @@ from typing import Any
 from pellucid.benchmark.ranking import Judged
 from pellucid.benchmark.results import Results
 from pellucid.metrics.statistics import ENOUGH
-from pellucid.report.leaderboard import Failed
+from pellucid.report.leaderboard import UNTRIED, Failed
 
 UNDEFINED = "the score is undefined there"
 
@@ -78,7 +78,7 @@ def _text(value: Any) -> str:
 
 
 def notes(results: Results, found: Sequence[Judged], invalid: Sequence[str]) -> tuple[str, ...]:
-    """What must be read before any number. ``found``: valid metrics; ``invalid``: names of those that failed."""
+    """What must be read before any number. ``found``: valid metrics; ``invalid``: names of the others."""
     clusters, done, planned = len(set(results.clusters.tolist())), len(results.cases), results.run.cases
     said = []
     if clusters < ENOUGH:
@@ -86,8 +86,17 @@ def notes(results: Results, found: Sequence[Judged], invalid: Sequence[str]) -> 
         said.append(f"Not enough for a claim: {clusters} {inputs}, {ENOUGH} are needed.")
     if planned is not None and done < planned:
         said.append(f"{done} of {planned} inputs are done: the run was stopped, or its budget was spent.")
-    if invalid:
-        said.append(f"The validity gate failed {', '.join(invalid)}: no number of theirs is shown.")
+    untried = [name for name in invalid if results.findings(name)[0][0] == UNTRIED]
+    failed = [name for name in invalid if name not in untried]
+    if failed:
+        said.append(f"The validity gate failed {', '.join(failed)}: no number of theirs is shown.")
+    if untried:
+        said.append(f"The validity gate has not tried {', '.join(untried)}: no number of theirs is shown.")
+    if results.twice:
+        said.append(
+            f"{len(results.twice)} of the inputs stand in two shards, as when two processes without --shard write to "
+            "one folder: the first shard by name counts."
+        )
     fewer = [each for each in found if len(each.inputs) < each.candidates]
     if fewer:
         worst = min(fewer, key=lambda each: len(each.inputs) / each.candidates)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pellucid.benchmark.store import MANIFEST, SCHEMAS, read_manifest, shards
 from pellucid.errors import InputError, RecordError
-from pellucid.report.leaderboard import Kind
+from pellucid.report.leaderboard import UNTRIED, Kind
 
 
 class _Entry(BaseModel):
@@ -107,10 +107,12 @@ class Results(NamedTuple):
     """Whether there is a row, be its score defined or not."""
     failures: tuple[tuple[str, str, str, str], ...]
     """Case, entrant, metric ("" where the method itself failed) and sentence of each failure."""
+    twice: tuple[str, ...] = ()
+    """Ids of the inputs that stand in more than one shard."""
 
     def table(self, name: str) -> Any:
         """One of the other tables of the folder, of the cases that are done. Raises RecordError."""
-        found = _read(self.folder, name)
+        found = read_table(self.folder, name)
         return found.filter(pc.is_in(found["case"], pa.array(self.cases, pa.string())))
 
     def entry(self, metric: str) -> MetricEntry:
@@ -120,8 +122,8 @@ class Results(NamedTuple):
     def findings(self, metric: str) -> tuple[tuple[str, bool, str], ...]:
         """What the validity gate found; one failed promise where it was not asked."""
         known = {each.name: each.findings for each in self.run.gate}
-        found = known.get(metric, known.get(short_name(metric), ()))
-        return found or (("tried by the validity gate", False, "the run holds no findings about it."),)
+        found = known.get(metric) or known.get(short_name(metric))
+        return found or ((UNTRIED, False, "the run holds no findings about it."),)
 
 
 def short_name(metric: str) -> str:
@@ -141,14 +143,14 @@ def read_results(folder: Path) -> Results:
         RecordError: they are of another version, broken, or name an entrant or a metric that the manifest does not.
     """
     run = _manifest(folder)
-    cases = _read(folder, "cases").sort_by("case")
+    cases = read_table(folder, "cases").sort_by("case")
     names = tuple(cases["case"].to_pylist())
     if not names:
         raise InputError(f"no input of {str(folder)!r} is finished; go on: pellucid benchmark run with the same --out.")
     if len(set(names)) != len(names):
-        raise RecordError(f"{str(folder)!r} holds a case twice; remove {str(folder / 'cases')!r} and run it again.")
-    scores = _read(folder, "scores")
-    failures = _read(folder, "failures")
+        raise RecordError(f"a shard of {str(folder / 'cases')!r} holds a case twice; remove it and run it again.")
+    scores = read_table(folder, "scores")
+    failures = read_table(folder, "failures")
     kinds: dict[str, Kind] = {each.name: each.kind for each in run.entrants}
     drawn = scores.filter(pc.equal(scores["kind"], "reference"))["entrant"].unique().to_pylist()
     kinds |= dict.fromkeys(drawn, "reference")
@@ -169,30 +171,58 @@ def read_results(folder: Path) -> Results:
             for row in failures.to_pylist()
             if row["case"] in set(names)
         ),
+        twice=tuple(sorted(set().union(*_repeated(folder).values()))),
     )
 
 
 def _manifest(folder: Path) -> Manifest:
+    document = read_manifest(folder)
+    if "entrants" not in document:
+        raise InputError(f"the run in {str(folder)!r} has not begun to score; the same command goes on with it.")
     try:
-        return Manifest.model_validate(read_manifest(folder))
+        return Manifest.model_validate(document)
     except ValidationError as error:
         raise RecordError(str(InputError.from_validation(repr(str(folder / MANIFEST)), error))) from None
 
 
-def _read(folder: Path, name: str) -> Any:
-    """One table of all shards; empty where there is none. Raises RecordError for a broken shard."""
-    schema, found = SCHEMAS[name], []
+def read_table(folder: Path, name: str) -> Any:
+    """One table of all shards, each input from the first that has it; empty where there is none.
+
+    Raises:
+        RecordError: a broken shard.
+    """
+    schema, repeated, found = SCHEMAS[name], _repeated(folder), []
     for path in shards([folder], name):
-        try:
-            with pq.ParquetFile(path) as file:
-                found.append(file.read().select(schema.names).cast(schema))
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RecordError(
-                f"the shard {path!r} cannot be read ({reason}); remove it and the one of the same name in 'cases', "
-                "and run the benchmark again, which makes them anew."
-            ) from None
+        table = _shard(path, schema)
+        if drop := repeated.get(Path(path).name):
+            table = table.filter(pc.invert(pc.is_in(table["case"], pa.array(sorted(drop), pa.string()))))
+        found.append(table)
     return pa.concat_tables(found) if found else schema.empty_table()
+
+
+def _repeated(folder: Path) -> dict[str, set[str]]:
+    """By name of a shard, the inputs that an earlier shard has already."""
+    seen: set[str] = set()
+    found = {}
+    for path in shards([folder], "cases"):
+        mine = set(_shard(path, SCHEMAS["cases"])["case"].to_pylist())
+        if mine & seen:
+            found[Path(path).name] = mine & seen
+        seen |= mine
+    return found
+
+
+def _shard(path: str, schema: pa.Schema) -> Any:
+    """One file of a table. Raises RecordError where it is broken."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read().select(schema.names).cast(schema)
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RecordError(
+            f"the shard {path!r} cannot be read ({reason}); remove it and the one of the same name in 'cases', "
+            "and run the benchmark again, which makes them anew."
+        ) from None
 
 
 def _metrics(run: Manifest, found: Sequence[str], folder: Path) -> tuple[str, ...]:

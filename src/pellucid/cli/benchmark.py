@@ -1,6 +1,7 @@
 """``pellucid benchmark``: which explanation to believe, for a model and its data."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -304,12 +305,16 @@ def _part(text: str | None) -> tuple[int, int]:
 
 
 def _finite(value: Any) -> Any:
-    """The same for JSON, in which there is no NaN."""
+    """The same for JSON, in which there is no NaN, and no date or the like either: those become text."""
+    if isinstance(value, Decimal):
+        value = float(value)
     if isinstance(value, float):
         return value if abs(value) < float("inf") else None
     if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
+        return {str(name): _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _show(board: "Board") -> None:

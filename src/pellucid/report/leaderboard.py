@@ -1,10 +1,14 @@
 """What a leaderboard shows, as plain records; nothing here knows of models or of how the numbers came about."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Kind = Literal["method", "peer", "reference"]
 """One of pellucid's methods, one of another library, or a row that shows what scores mean."""
+LEVEL: Final = 0.05
+"""Adjusted p-values below it tell two entrants apart."""
+UNTRIED: Final = "tried by the validity gate"
+"""The one promise that a metric fails of which the gate found nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,23 @@ class Standing:
     undefined: int
     """Inputs on which its score is undefined."""
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is told apart from the best: by the test of ranks, on most inputs, and by the mean difference."""
+        if not self._is_tested or self.win_rate is None or self.difference is None:
+            return False
+        _, low, high = self.difference
+        return self.win_rate < 0.5 and (low > 0 or high < 0)
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the test of ranks finds a difference to the best that its mean does not bear out."""
+        return self._is_tested and not self.is_worse
+
+    @property
+    def _is_tested(self) -> bool:
+        return self.p_value is not None and self.p_value < LEVEL
+
 
 @dataclass(frozen=True, slots=True)
 class MetricTable:
@@ -69,6 +90,11 @@ class MetricTable:
     """Independent groups of them."""
     same_imputer: tuple[str, ...] = ()
     """Entrants whose own baseline is this metric's imputer: they play at home here."""
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the validity gate found anything about it, good or bad."""
+        return all(name != UNTRIED for name, _, _ in self.findings)
 
 
 @dataclass(frozen=True, slots=True)

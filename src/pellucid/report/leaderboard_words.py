@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from pellucid.report.heatmap import digits
-from pellucid.report.leaderboard import Board, MetricTable, Standing
+from pellucid.report.leaderboard import LEVEL, Board, MetricTable, Standing
 
 FAMILIES = {
     "removal": "does the output change when what an explanation marks is taken away, and only then?",
@@ -17,14 +17,13 @@ FAMILIES = {
     "complexity": "how many features does it mark? A control, not a quality.",
 }
 """What each family of metrics asks."""
-NO_BETTER, AT_HOME = "not above random", "at home"
+NO_BETTER, AT_HOME, DISPUTED = "not above random", "at home", "means and ranks disagree"
 CAUTIONS = {
     NO_BETTER: "its interval holds the mean of the random row, or lies beyond it",
     AT_HOME: "the baseline of the method is the imputer of the metric",
+    DISPUTED: "the test of ranks tells another entrant from it, and the means do not bear that out",
 }
 """What can be wrong with a victory, and what that means."""
-LEVEL = 0.05
-"""Adjusted p-values below it tell two entrants apart."""
 _NAMED = 4
 """Entrants that a sentence names before it counts the rest."""
 
@@ -47,6 +46,8 @@ class Outcome:
     """The best entrant of the side that did not win; empty where there is none."""
     cautions: tuple[str, ...]
     """What is wrong with the victory, of ``CAUTIONS``."""
+    disputed: tuple[str, ...] = ()
+    """Those of the alike whose ranks differ from its own, though the means do not bear it out."""
 
 
 def ranked(table: MetricTable) -> list[Standing]:
@@ -56,7 +57,7 @@ def ranked(table: MetricTable) -> list[Standing]:
 
 def is_alike(standing: Standing) -> bool:
     """Whether it cannot be told apart from the best; so too where no test could be made."""
-    return standing.p_value is None or not standing.p_value < LEVEL
+    return not standing.is_worse
 
 
 def outcome(table: MetricTable) -> Outcome | None:
@@ -74,6 +75,7 @@ def outcome(table: MetricTable) -> Outcome | None:
         against=_against(best, other),
         other=other.entrant if other else "",
         cautions=tuple(_cautions(table, best)),
+        disputed=tuple(each.entrant for each in rest if each.is_disputed),
     )
 
 
@@ -93,6 +95,8 @@ def _cautions(table: MetricTable, best: Standing) -> Iterator[str]:
         yield NO_BETTER
     if best.entrant in table.same_imputer:
         yield AT_HOME
+    if any(each.is_disputed for each in ranked(table)):
+        yield DISPUTED
 
 
 def outcomes(board: Board) -> list[Outcome]:
@@ -109,7 +113,26 @@ def winner_in_words(found: Outcome, name: str) -> str:
     if found.worse:
         told.append(f"is better than {counted(found.worse, 'other' if found.alike else 'entrant')}")
     caution = f" It is {NO_BETTER}." if NO_BETTER in found.cautions else ""
-    return f"{'; '.join(told)}.{caution}"
+    return f"{'; '.join(told)}.{caution}{disputed_in_words(found)}"
+
+
+def disputed_in_words(found: Outcome) -> str:
+    """Whom the test of ranks tells from the best while the means do not, with a space before it; empty for nobody."""
+    by_rank = {each.entrant: each for each in found.table.standings if each.entrant in found.disputed}
+    above = [name for name, each in by_rank.items() if (each.win_rate or 0.0) > 0.5]
+    rest = [name for name in by_rank if name not in above]
+    told = ""
+    if above:
+        told = (
+            f" Mean and rank test disagree: {listed(above)} {'scores' if len(above) == 1 else 'score'} better than "
+            f"{found.best.entrant} on most inputs, p < {LEVEL}, with a worse mean."
+        )
+    if rest:
+        told += (
+            f" The rank test tells {listed(rest)} from {found.best.entrant}, p < {LEVEL}, but mean difference and "
+            "share of wins do not bear it out."
+        )
+    return told
 
 
 def peers_in_words(found: Sequence[Outcome]) -> str:
@@ -134,10 +157,11 @@ def headline(board: Board) -> list[str]:
             told.append(winner_in_words(each, names[each.table.name]))
     if not found:
         told.append("No metric that passed the validity gate has a ranked entrant, so there is no winner.")
-    withheld = sum(not table.valid for table in board.tables)
-    if withheld:
-        verb = "show" if withheld > 1 else "shows"
-        told.append(f"{counted(withheld, 'metric')} failed the validity gate and {verb} no numbers.")
+    withheld = [table for table in board.tables if not table.valid]
+    for tried, said in ((True, "failed the validity gate"), (False, "not tried by the validity gate")):
+        if count := sum(table.is_tried is tried for table in withheld):
+            were, verb = ("" if tried else "was " if count == 1 else "were "), "show" if count > 1 else "shows"
+            told.append(f"{counted(count, 'metric')} {were}{said} and {verb} no numbers.")
     return [*told, *filter(None, [peers_in_words(found)])]
 
 
