@@ -19,7 +19,7 @@ from pellucid.benchmark.store import MANIFEST
 from pellucid.benchmark.tasks import Case, Task
 from pellucid.errors import InputError, RecordError, UnknownNameError
 from pellucid.facts import Facts
-from pellucid.methods import AbstractGameMethod, Occlusion, make_method
+from pellucid.methods import AbstractGameMethod, Occlusion, budgets, make_method
 from pellucid.metrics import Finding, all_metrics, make_metric
 from pellucid.models import Column, Tabular
 from pellucid.verdicts import kept
@@ -228,7 +228,7 @@ def test_a_method_that_raises_on_some_inputs_is_listed(tmp_path, monkeypatch):
 
 
 def test_a_method_that_is_too_dear_for_the_inputs_is_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(entrants, "MOST_EVALUATIONS", 40)
+    monkeypatch.setattr(budgets, "MOST_EVALUATIONS", 40)
     folder = tmp_path / "tiny"
     run(task(), folder, settings(methods="exact_shapley,occlusion,gradient", cases=2))
     found = query(folder, "SELECT DISTINCT entrant, sentence FROM failures").rows
@@ -293,7 +293,7 @@ def test_whoever_draws_gets_the_same_budget(players, rows):
     for entrant in entrants.choose("pellucid", "tabular").entrants:
         if entrant.budget is None:
             continue
-        price = entrants.DIFFERENTIATED if entrant.facts.family == "gradient" else 1
+        price = budgets.DIFFERENTIATED if entrant.facts.family == "gradient" else 1
         if entrant.kind(**{entrant.budget: 4}).rows(players) * price > rows:
             with pytest.raises(InputError, match="--rows"):
                 entrant.method(players, rows)
@@ -405,11 +405,11 @@ def test_a_row_is_a_row_whether_the_imputer_draws_or_not():
     assert draws == 9
     chosen = entrants.choose("kernel_shap,lime,smoothgrad,occlusion", "tabular").entrants
     # 2^6 coalitions would be enumerated.
-    rows = entrants.default_rows(COLUMNS, draws) // 2
+    rows = budgets.default_rows(COLUMNS, draws) // 2
     found = {each.entrant.name: each for each in attributing.attribute_all(question, chosen, (0,), rows).attributed}
     for name in ("kernel_shap", "lime"):
         assert rows / 2 < found[name].price.rows <= rows
-    assert found["smoothgrad"].price.rows * entrants.DIFFERENTIATED <= rows + 6
+    assert found["smoothgrad"].price.rows * budgets.DIFFERENTIATED <= rows + 6
     assert found["smoothgrad"].method.samples > draws
     # The whole input is the same in every draw: it is computed once.
     assert found["occlusion"].price.rows == (COLUMNS + 1) * draws + 1

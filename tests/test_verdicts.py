@@ -6,8 +6,9 @@ import torch
 
 import pellucid
 from pellucid.errors import InputError
+from pellucid.methods import make_method
 from pellucid.report import explanation_page
-from pellucid.verdicts import Entry, Verdict, best_method, keep, kept
+from pellucid.verdicts import Entry, Verdict, best_method, calibration, keep, kept
 from pellucid.verdicts.calibration import calibrate
 
 ROW = [1.0, -2.0, 0.5, 3.0]
@@ -33,6 +34,7 @@ def model():
 
 def entry(method, score, p_value=None, **settings):
     known = {"low": score - 0.1, "high": score + 0.1, "p_value": p_value, "rows": 5.0}
+    known["is_worse"] = p_value is not None and p_value < 0.05
     return Entry(method=method, settings=settings, score=score, **known)
 
 
@@ -40,7 +42,8 @@ def verdict(model, *entries, **changed):
     known = {
         "task": "tables", "model": "tiny", "weights": model.fingerprint().weights, "features": "column",
         "target": "Margin", "players": 4.0, "metric": "srg [mean, column, log-odds]", "inputs": 120, "enough": True,
-        "date": "2026-01-01T00:00:00+00:00", "folder": "results/tables", "entries": entries,
+        "date": "2026-01-01T00:00:00+00:00", "folder": "results/tables", "imputer": "mean", "rows": None,
+        "entries": (*entries, entry("zplus", -0.5, 0.001)),
     }  # fmt: skip
     return Verdict(**{**known, **changed})
 
@@ -53,8 +56,8 @@ def test_a_benchmark_of_this_model_decides(model):
     chosen = found.selection
     assert (chosen.source, chosen.inputs, chosen.enough) == ("benchmark", 120, True)
     assert "'tables'" in chosen.detail
-    assert [each.method for each in chosen.candidates] == ["lime", "occlusion", "gradient"]
-    assert "cannot be told apart" in chosen.candidates[1].reason
+    assert [each.method for each in chosen.candidates] == ["lime", "occlusion", "gradient", "zplus"]
+    assert "not told apart" in chosen.candidates[1].reason
     assert "p = 0.001" in chosen.candidates[2].reason
     plain = pellucid.explain(model, ROW, method="lime", samples=15)
     np.testing.assert_array_equal(found.values, plain.values)
@@ -83,11 +86,44 @@ def test_the_nearest_then_the_newest(model):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"weights": "0" * 64}, {"features": "word"}, {"inputs": 5, "enough": False}, {"entries": ()}]
+    ("changed", "said"),
+    [
+        ({"weights": "0" * 64}, "no benchmark of this model"),
+        ({"features": "word"}, "no benchmark of this model"),
+        ({"inputs": 5, "enough": False}, "5 independent inputs"),
+        ({"entries": (entry("gradient", 0.9),)}, "fewer than two methods"),
+        ({"entries": (entry("gradient", 0.05), entry("lime", 0.01))}, "cannot be told from chance"),
+    ],
 )
-def test_what_does_not_fit_decides_nothing(model, changed):
-    keep(verdict(model, **{"entries": (entry("gradient", 0.9),), **changed}))
-    assert pellucid.explain(model, ROW, method="best", budget=400).selection.source == "calibration"
+def test_what_does_not_fit_decides_nothing(model, changed, said):
+    keep(verdict(model, **{"entries": (entry("gradient", 0.9), entry("lime", 0.8)), **changed}))
+    chosen = pellucid.explain(model, ROW, method="best", budget=400).selection
+    assert chosen.source == "calibration"
+    assert said in chosen.detail
+
+
+def test_a_small_run_takes_nothing_from_a_large_one(model):
+    keep(verdict(model, entry("lime", 0.9), entry("occlusion", 0.8)))
+    keep(verdict(model, entry("gradient", 0.9), inputs=4, enough=False, date="2026-02-01T00:00:00+00:00"))
+    keep(verdict(model, entry("gradient", 0.04), date="2026-02-02T00:00:00+00:00"))
+    assert pellucid.explain(model, ROW, method="best").method == "lime"
+    assert len(kept(model.fingerprint().weights)) == 2
+
+
+def test_a_method_runs_with_the_sample_that_it_was_ranked_with(model):
+    keep(verdict(model, entry("banzhaf", 0.9), rows=12))
+    assert pellucid.explain(model, ROW, method="best").settings["samples"] <= 12
+    keep(verdict(model, entry("banzhaf", 0.9), rows=None))
+    assert pellucid.explain(model, ROW, method="best").settings["samples"] > 12
+
+
+def test_the_same_imputer_is_nearer(model):
+    keep(verdict(model, entry("lime", 0.9), imputer="mean", task="mean"))
+    keep(verdict(model, entry("occlusion", 0.9), imputer="median", task="median"))
+    assert pellucid.explain(model, ROW, method="best", baseline="mean").method == "lime"
+    assert pellucid.explain(model, ROW, method="best", baseline="median").method == "occlusion"
+    other = pellucid.explain(model, ROW, method="best", baseline="marginal")
+    assert "here marginal does" in other.selection.detail
 
 
 def test_a_broken_file_is_no_verdict(model, cache):
@@ -102,7 +138,9 @@ def test_a_method_that_does_not_run_here_is_passed_over(model):
     assert found.method == "occlusion"
     (passed,) = [each for each in found.selection.candidates if each.method == "rollout"]
     assert "does not run here" in passed.reason
-    keep(verdict(model, entry("rollout", 0.95)))
+    assert "p =" not in found.selection.candidates[1].reason
+    broken = (entry("rollout", 0.95), entry("gae", 0.9))
+    keep(verdict(model, entries=broken, date="2026-03-01T00:00:00+00:00"))
     with pytest.raises(InputError, match="no method of the benchmark"):
         pellucid.explain(model, ROW, method="best")
 
@@ -120,12 +158,30 @@ def test_a_trial_finds_what_is_faithful(model):
     assert "1 of the inputs" in chosen.detail
 
 
-def test_a_trial_keeps_to_its_budget(model):
-    questions = [pellucid.games.ask(model, ROW, seed=number) for number in range(3)]
+@pytest.mark.parametrize("imputer", ["mean", "marginal"])
+@pytest.mark.parametrize("budget", [500, 3000])
+def test_a_trial_keeps_to_its_budget(model, imputer, budget):
+    questions = [pellucid.games.ask(model, ROW, seed=number, imputer=imputer) for number in range(2)]
     before = model.meter.rows
-    _, chosen = calibrate(questions, 60)
+    _, chosen = calibrate(questions, budget)
     assert any("not tried" in each.reason for each in chosen.candidates)
-    assert model.meter.rows - before < 60 + 3 * 2**4 + 200
+    assert model.meter.rows - before <= budget
+
+
+def test_a_budget_that_pays_for_nothing_is_refused(model):
+    question = pellucid.games.ask(model, ROW, imputer="marginal")
+    with pytest.raises(InputError, match=r"a budget of 50 rows pays for no trial on 4 features; give at least \d+"):
+        calibrate([question], 50)
+
+
+def test_one_flat_input_does_not_decide(model, monkeypatch):
+    gains = {"a": [0.9, 0.9, 0.9, 0.0005], "b": [0.5, 0.5, 0.5, 0.004]}
+    ceilings = np.array([1.0, 1.0, 1.0, 0.001])
+    trials = [calibration.Trial(make_method(name), gains[key], 1.0, "") for name, key in (("lime", "a"), ("rise", "b"))]
+    questions = [pellucid.games.ask(model, ROW)] * 4
+    method, chosen = calibration._chosen(trials, questions, ceilings, "")
+    assert method.facts.name == "lime"
+    assert chosen.candidates[0].score == pytest.approx(2.7005 / 3.001)
 
 
 def test_a_batch_is_explained_by_one_method(model):

@@ -1,26 +1,14 @@
 """Who takes part in a benchmark: pellucid's methods and those of other libraries, each with its settings and budget."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import count
 from typing import Any, NamedTuple, get_args
 
 from pellucid.benchmark.peers import absent_peers, all_peers
 from pellucid.errors import InputError, UnknownNameError
 from pellucid.facts import Facts, Family, Modality
-from pellucid.methods import AbstractMethod, all_methods
+from pellucid.methods import AbstractMethod, all_methods, budgets
 
-BUDGETS = ("samples", "permutations")
-"""Settings that say how much a method draws."""
-DIFFERENTIATED = 3
-"""What a row that is differentiated costs, in rows that are not: one pass forward, and one of twice the work back."""
-LEAST_ROWS, ROWS_EACH = 50, 4
-"""Rows that every method that draws may spend on an input by default: 50, and 4 more for each feature, times the rows
-of a coalition where the imputer draws."""
-MOST_EVALUATIONS = 4096
-"""Coalitions, or rows, that a method of a fixed price may ask for on an input."""
 GROUPS = ("all", "pellucid", "peers")
 
 
@@ -50,40 +38,16 @@ class Entrant:
     @property
     def budget(self) -> str | None:
         """The setting that says how much it draws; None for a method whose price is fixed."""
-        known = [name for name in BUDGETS if name in self.kind.model_fields]
-        return known[0] if known else None
+        return budgets.sample_size(self.kind)
 
     @property
     def plays(self) -> bool:
         """Whether it asks for coalitions, each of which costs as many rows as the imputer draws."""
-        return self.facts.family == "perturbation" and "baseline" in self.facts.needs
+        return budgets.plays(self.kind)
 
     def method(self, players: int, rows: int, draws: int = 1) -> AbstractMethod:
-        """The method for an input of so many features: one that draws gets the largest sample that ``rows`` pay for.
-
-        draws: rows of a coalition.  Raises InputError where the smallest sample is dearer, or where a method of a
-        fixed price asks for more than ``MOST_EVALUATIONS``.
-        """
-        price = draws if self.plays else DIFFERENTIATED if self.facts.family == "gradient" else 1
-        evaluations = rows // price
-        if self.budget is not None and self.budget not in self.settings:
-            return _largest(self.kind, tuple(sorted(self.settings.items())), self.budget, players, evaluations)
-        made = self.kind(**self.settings)
-        if made.rows(players) > max(evaluations, MOST_EVALUATIONS):
-            raise InputError(
-                f"{self.name} asks for {made.rows(players):,} evaluations on an input of {players} features, and at "
-                f"most {max(evaluations, MOST_EVALUATIONS):,} are given."
-            )
-        return made
-
-
-def default_rows(players: int, draws: int = 1) -> int:
-    """What every method that draws may spend on an input of so many features, where nobody says.
-
-    >>> default_rows(20), default_rows(20, draws=100)
-    (130, 13000)
-    """
-    return (LEAST_ROWS + ROWS_EACH * players) * draws
+        """The method for an input of so many features and so many rows; see ``methods.budgets.within``."""
+        return budgets.within(self.kind, self.settings, players, rows, draws)
 
 
 class Chosen(NamedTuple):
@@ -159,30 +123,3 @@ def _obstacle(entrant: Entrant, modality: Modality, differentiable: bool) -> str
     except InputError as error:
         return str(error)
     return ""
-
-
-@cache
-def _largest(
-    kind: type[AbstractMethod], settings: tuple[tuple[str, Any], ...], name: str, players: int, most: int
-) -> AbstractMethod:
-    """The method with the largest even sample whose declared evaluations are at most ``most``."""
-
-    def made(half: int) -> AbstractMethod | None:
-        try:
-            return kind(**dict(settings), **{name: 2 * half})
-        except InputError:
-            return None
-
-    def price(half: int) -> int:
-        # Samples that are too small for the method come first.
-        found = made(half)
-        return 0 if found is None else found.rows(players)
-
-    best = made(bisect_right(range(1, most + 1), most, key=price))
-    if best is None:
-        least = next(found.rows(players) for half in count(1) if (found := made(half)) is not None)
-        raise InputError(
-            f"{kind.facts.name} explains no input of {players} features within {most} evaluations; {least} is the "
-            "least; give more by --rows."
-        )
-    return best

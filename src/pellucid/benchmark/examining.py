@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pellucid.benchmark.attributing import Field, attribute_all
-from pellucid.benchmark.entrants import Entrant, default_rows
+from pellucid.benchmark.entrants import Entrant
 from pellucid.benchmark.judging import Verdict, judge
 from pellucid.benchmark.references import references
 from pellucid.benchmark.store import Rows, empty_rows
 from pellucid.benchmark.tasks.task import Case, Task
 from pellucid.errors import InputError, PellucidError
 from pellucid.games import Question, ask
+from pellucid.methods.budgets import default_rows
 from pellucid.metrics import AbstractMetric
 from pellucid.models import AbstractClassifier, Prompt
 

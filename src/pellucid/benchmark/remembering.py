@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pellucid.benchmark.board import read_board
 from pellucid.benchmark.query import query
+from pellucid.benchmark.ranking import Judged, judged, standings
+from pellucid.benchmark.results import read_results
 from pellucid.benchmark.store import read_manifest
 from pellucid.metrics.statistics import normalised
 from pellucid.report.leaderboard import Board, MetricTable
@@ -21,7 +23,9 @@ def verdict_of(folder: Path) -> Verdict | None:
     table = _deciding(board)
     if table is None:
         return None
-    ends = {each.entrant: each.mean for each in table.standings}
+    results = read_results(folder)
+    alone = standings(_without_peers(judged(results, table.name)), {})
+    ends = {each.entrant: each.mean for each in alone}
     settings = {each["name"]: each["settings"] for each in manifest["entrants"]}
     prices = {each.entrant: each.rows for each in board.prices}
     (players,) = query(folder, "SELECT median(players) FROM cases").rows[0]
@@ -33,9 +37,10 @@ def verdict_of(folder: Path) -> Verdict | None:
             low=normalised(each.low, ends[RANDOM], ends[ORACLE]),
             high=normalised(each.high, ends[RANDOM], ends[ORACLE]),
             p_value=each.p_value,
+            is_worse=each.is_worse,
             rows=prices[each.entrant],
         )
-        for each in table.standings
+        for each in alone
         if each.kind == "method" and each.rank is not None and each.normalised is not None
     ]
     if not entries:
@@ -46,6 +51,8 @@ def verdict_of(folder: Path) -> Verdict | None:
         weights=manifest["weights"],
         features=board.features,
         target=board.target.partition(",")[0],
+        imputer=manifest["imputers"][0],
+        rows=manifest["selection"]["rows"],
         players=float(players),
         metric=table.name,
         inputs=table.clusters,
@@ -53,6 +60,18 @@ def verdict_of(folder: Path) -> Verdict | None:
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         folder=str(folder.resolve()),
         entries=tuple(sorted(entries, key=lambda each: -each.score)),
+    )
+
+
+def _without_peers(found: Judged) -> Judged:
+    """The same scores without those of other libraries: the best is then one that pellucid can run."""
+    kept = [place for place, kind in enumerate(found.kinds) if kind != "peer"]
+    return found._replace(
+        entrants=tuple(found.entrants[place] for place in kept),
+        kinds=tuple(found.kinds[place] for place in kept),
+        scores=found.scores[kept],
+        undefined=tuple(found.undefined[place] for place in kept),
+        spread=tuple(found.spread[place] for place in kept),
     )
 
 

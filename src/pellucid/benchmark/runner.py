@@ -132,10 +132,14 @@ def _examined(
 def _remember(folder: Path, say: Say) -> None:
     """Keep what the run says of the model for ``method="best"``."""
     verdict = verdict_of(folder)
-    if verdict is not None:
-        keep(verdict)
-        best = verdict.entries[0]
-        say(f"method='best' will take {best.method} for inputs like these ({best.score:.2f} by {verdict.metric}).")
+    if verdict is None:
+        return
+    if verdict.obstacle:
+        say(f"method='best' takes no account of this run: {verdict.obstacle}.")
+        return
+    keep(verdict)
+    best = verdict.entries[0]
+    say(f"method='best' may take {best.method} for inputs like these ({best.score:.2f} by {verdict.metric}).")
 
 
 def _estimate(seconds: float, rows: int, budget: Budget, todo: int) -> str:

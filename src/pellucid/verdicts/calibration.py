@@ -6,18 +6,20 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from pellucid.errors import PellucidError
+from pellucid.errors import InputError, PellucidError
 from pellucid.games import Question
 from pellucid.methods import AbstractMethod, PermutationShapley, all_methods, make_method
+from pellucid.methods.budgets import row_price, within
 from pellucid.metrics import Example, Srg
-from pellucid.metrics.statistics import bootstrap
+from pellucid.metrics.statistics import resampled_means
 from pellucid.metrics.together import judge_together
 from pellucid.progress import hidden, progress
 from pellucid.records import Candidate, Selection
 
 BUDGET = 4000
 """Rows of the network, by default; a row that is differentiated counts three times."""
-DIFFERENTIATED = 3
+REFERENCE_SHARE = 3
+"""One part in so many of the budget is for the reference."""
 MOST_INPUTS = 20
 """Inputs that are tried at most."""
 INTERVAL_FROM = 8
@@ -30,35 +32,64 @@ class Trial(NamedTuple):
 
     method: AbstractMethod
     """The method, with its own settings."""
-    scores: list[float]
-    """SRG on each input, over that of the reference; empty where it failed."""
+    gains: list[float]
+    """SRG on each input; empty where it failed."""
     rows: float
-    """Rows that it may take for one input, mean."""
+    """Rows that it may take for one input."""
     reason: str
     """Why it has no score."""
 
 
-def calibrate(questions: Sequence[Question], budget: int) -> tuple[AbstractMethod, Selection]:
+def calibrate(
+    questions: Sequence[Question], budget: int, why: str = "no benchmark was asked"
+) -> tuple[AbstractMethod, Selection]:
     """The method with the highest normalised SRG on these inputs, and how all of them did.
 
-    0 is what a random order is expected to get, and 1 what sampled Shapley values get. Cheap methods are tried first;
-    those that the budget does not reach are named. Raises PellucidError where no method can be tried.
+    Mean gain over the mean gain of the reference: 0 is what a random order is expected to get, and 1 what sampled
+    Shapley values get. Cheap methods are tried first; those that the budget does not reach are named.
+
+    Args:
+        questions: the inputs; as many of the first ``MOST_INPUTS`` are tried as the reference can be paid for.
+        budget: rows of the network for everything: reference, methods and scores.
+        why: why a trial decides, in half a sentence.
+
+    Raises InputError where the budget pays for no method, and where no method can be tried.
     """
-    asked = list(questions)[:MOST_INPUTS]
-    ceilings = [_gain(each, PermutationShapley().attribute(each).values.sum(0)) for each in asked]
-    spent, trials = 0.0, list[Trial]()
+    asked, reference = _affordable(questions, budget)
+    meter = asked[0].model.meter
+    begun = meter.rows
+    ceilings = np.array([_gain(each, reference.attribute(each).values.sum(0)) for each in asked])
+    # A differentiated row is on the meter once.
+    extra, trials = 0, list[Trial]()
     order = sorted(_candidates(asked[0]), key=lambda each: _price(each, asked[0]))
     with progress("Trying methods", len(order)) as advance, hidden():
         for method in order:
-            price = len(asked) * _price(method, asked[0])
-            if trials and spent + price > budget:
-                reason = f"not tried: it would take {price:,.0f} of the {budget:,} rows of the trial"
+            price, left = len(asked) * _price(method, asked[0]), budget - (meter.rows - begun + extra)
+            if price > left:
+                reason = (
+                    f"not tried: it would take {price:,} rows, and of the trial's {budget:,} were {max(0, left):,} left"
+                )
                 trials.append(Trial(method, [], 0.0, reason))
             else:
-                trials.append(_tried(method, asked, ceilings))
-                spent += price
+                trials.append(_tried(method, asked))
+                if row_price(type(method), 1) > 1:
+                    extra += 2 * len(asked) * method.rows(len(asked[0].features))
             advance(1)
-    return _chosen(trials, asked)
+    return _chosen(trials, asked, ceilings, why)
+
+
+def _affordable(questions: Sequence[Question], budget: int) -> tuple[list[Question], AbstractMethod]:
+    """The inputs that are tried, and the reference for them. Raises InputError where there is none."""
+    players = max(len(each.features) for each in questions[:MOST_INPUTS])
+    draws, share = questions[0].game.imputer.draws, budget // REFERENCE_SHARE
+    least = PermutationShapley(permutations=4).rows(players) * draws
+    count = min(len(questions), MOST_INPUTS, share // least)
+    if not count:
+        raise InputError(
+            f"a budget of {budget:,} rows pays for no trial on {players} features; give at least "
+            f"{REFERENCE_SHARE * least:,}, or name a method."
+        )
+    return list(questions[:count]), within(PermutationShapley, {}, players, share // count, draws)
 
 
 def _candidates(question: Question) -> list[AbstractMethod]:
@@ -74,9 +105,11 @@ def _candidates(question: Question) -> list[AbstractMethod]:
     return found
 
 
-def _price(method: AbstractMethod, question: Question) -> float:
-    factor = DIFFERENTIATED if "gradient" in method.facts.needs else 1
-    return float(factor * method.rows(len(question.features)))
+def _price(method: AbstractMethod, question: Question) -> int:
+    """Rows that a method and its score may take on one input."""
+    players, draws = len(question.features), question.game.imputer.draws
+    factor = max(row_price(type(method), draws), 3 if "gradient" in method.facts.needs else 1)
+    return factor * method.rows(players) + METRIC.rows(players) * draws
 
 
 def _gain(question: Question, values: Float[np.ndarray, " player"]) -> float:
@@ -86,46 +119,51 @@ def _gain(question: Question, values: Float[np.ndarray, " player"]) -> float:
     return found.score
 
 
-def _tried(method: AbstractMethod, questions: Sequence[Question], ceilings: Sequence[float]) -> Trial:
-    scores = []
+def _tried(method: AbstractMethod, questions: Sequence[Question]) -> Trial:
+    gains = []
     try:
-        for question, ceiling in zip(questions, ceilings, strict=True):
+        for question in questions:
             values = method.attribute(question).values.sum(0)
             if not np.isfinite(values).all():
                 return Trial(method, [], 0.0, "its scores are not finite")
-            if ceiling > 0:
-                scores.append(_gain(question, values) / ceiling)
+            gains.append(_gain(question, values))
     except PellucidError as error:
         return Trial(method, [], 0.0, " ".join(str(error).split()))
-    reason = "" if scores else "no order of the features matters for these inputs"
-    rows = sum(method.rows(len(each.features)) for each in questions) / len(questions)
-    return Trial(method, scores, rows, reason)
+    return Trial(method, gains, float(method.rows(len(questions[0].features))), "")
 
 
-def _chosen(trials: Sequence[Trial], questions: Sequence[Question]) -> tuple[AbstractMethod, Selection]:
-    scored = sorted((each for each in trials if each.scores), key=lambda each: -float(np.mean(each.scores)))
-    failed = [each for each in trials if not each.scores]
-    best = scored[0] if scored else next((each for each in trials if not each.reason), failed[0])
-    count = len(best.scores)
+def _chosen(
+    trials: Sequence[Trial], questions: Sequence[Question], ceilings: Float[np.ndarray, " input"], why: str
+) -> tuple[AbstractMethod, Selection]:
+    if not ceilings.mean() > 0:
+        trials = [
+            each._replace(gains=[], reason="no order of the features matters for these inputs") for each in trials
+        ]
+    scored = sorted((each for each in trials if each.gains), key=lambda each: -float(np.mean(each.gains)))
+    failed = [each for each in trials if not each.gains]
+    if not scored:
+        reasons = "; ".join(f"{each.method.facts.name}: {each.reason}" for each in failed[:2])
+        raise InputError(f"no method could be tried on these inputs ({reasons}); name a method.")
     selection = Selection(
         source="calibration",
-        detail=f"Tried on {len(questions)} of the inputs at hand; no benchmark of this model and kind of feature is "
-        f"there. {len(scored)} methods were weighed.",
+        detail=f"Tried on {len(questions)} of the inputs at hand, since {why}. {len(scored)} methods were weighed.",
         metric=f"{METRIC.named(questions[0])} over that of sampled Shapley values",
-        inputs=count,
+        inputs=len(questions),
         enough=False,
-        candidates=tuple(_candidate(each, each is best) for each in [*scored, *failed]),
+        candidates=tuple(_candidate(each, each is scored[0], ceilings) for each in [*scored, *failed]),
     )
-    return best.method, selection
+    return scored[0].method, selection
 
 
-def _candidate(trial: Trial, is_best: bool) -> Candidate:
+def _candidate(trial: Trial, is_best: bool, ceilings: Float[np.ndarray, " input"]) -> Candidate:
     name = trial.method.facts.name
-    if not trial.scores:
+    if not trial.gains:
         return Candidate(method=name, score=None, reason=trial.reason)
-    mean, low, high = float(np.mean(trial.scores)), None, None
-    if len(trial.scores) >= INTERVAL_FROM:
-        found = bootstrap(np.array(trial.scores))
-        low, high = found.low, found.high
+    gains, low, high = np.array(trial.gains), None, None
+    if len(gains) >= INTERVAL_FROM:
+        # The same inputs are drawn for both.
+        means = resampled_means(np.stack([gains, ceilings]))
+        low, high = (float(each) for each in np.quantile(means[:, 0] / means[:, 1], (0.025, 0.975)))
+    score = float(gains.mean() / ceilings.mean())
     reason = "" if is_best else "no higher score"
-    return Candidate(method=name, score=mean, low=low, high=high, rows=trial.rows, reason=reason)
+    return Candidate(method=name, score=score, low=low, high=high, rows=trial.rows, reason=reason)
