@@ -33,8 +33,8 @@ def sentence(ran, code):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PELLUCID_CACHE", str(tmp_path_factory.mktemp("cache")))
         folder = tmp_path_factory.mktemp("results")
+        patch.setenv("PELLUCID_CACHE", str(folder / "cache"))
         ran = run("benchmark", "run", *ASKED, "--out", folder)
         assert ran.exit_code == 0, ran.output
         again = run("benchmark", "run", *ASKED, "--out", folder, "--json")
@@ -145,8 +145,7 @@ def test_folders_that_do_not_fit(results, tmp_path):
 
 def test_best_by_this_benchmark(results, tmp_path, monkeypatch):
     folder, _, _ = results
-    cache = next(path for path in folder.parent.iterdir() if (path / "verdicts").is_dir())
-    monkeypatch.setenv("PELLUCID_CACHE", str(cache))
+    monkeypatch.setenv("PELLUCID_CACHE", str(folder / "cache"))
     row = Path(__file__).parent / "fixtures" / "wisconsin.csv"
     with row.open(encoding="utf-8") as file:
         values = next(csv.DictReader(file))

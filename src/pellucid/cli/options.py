@@ -31,7 +31,7 @@ COMPOSITES = (
 )
 """The rules that relevance is traced by."""
 _DRAWN_ELSEWHERE = ("gradient", "input-x-gradient")
-_FACTS_NAME = re.compile(r'Facts\(\s*name="([^"]+)"')
+_FACTS_NAME = re.compile(r'[Ff]acts\(\s*(?:name=)?"([^"]+)"')
 
 
 def method_names() -> list[str]:
