@@ -375,3 +375,31 @@ def test_cases_that_do_not_fit_are_refused(tmp_path, settings, rows, error, mess
     found = task(tmp_path, f"model: smollm2\ndata: x.jsonl\n{settings}\n")
     with pytest.raises(error, match=message):
         found.cases("test")
+
+
+def test_a_slash_in_an_id_joins_nothing_but_pairs(tmp_path):
+    rows = [{"id": name, "text": "a dull film", "label": "negative"} for name in ("ward/1", "ward/2", "x/good")]
+    write(tmp_path / "x.jsonl", *rows)
+    found = task(tmp_path, "model: smollm2\ndata: x.jsonl\n").cases("test")
+    assert [each.cluster for each in found] == ["ward/1", "ward/2", "x/good"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("data: x.jsonl\nimputers: [mask, mask, delete]", "'mask' is named twice"),
+        ("data: x_{split}.jsonl\ntuning: y.jsonl", "leave one out"),
+        ("data: '{split}/x.jsonl'", "put it into the file's name"),
+        ("data: x.jsonl\ndata: y.jsonl", "'data' stands twice"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(tmp_path, settings, message):
+    with pytest.raises(InputError, match=message):
+        task(tmp_path, f"model: smollm2\n{settings}\n")
+
+
+@pytest.mark.parametrize("line", ["null", "[1]"])
+def test_a_line_is_an_object(tmp_path, line):
+    (tmp_path / "x.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"line 1 of .* must hold an object"):
+        task(tmp_path, "model: smollm2\ndata: x.jsonl\n").cases("test")

@@ -127,7 +127,7 @@ BAD_ROWS = {
     "only special pieces": ({"wordpieces": ["[CLS]", "[SEP]"]}, "is empty"),
     "continued": ({"wordpieces": ["[CLS]", "##s", "[SEP]"]}, "'##s' continues a word"),
     "text is no text": ({"text": 3}, r"text: .*\(got 3\)"),
-    "no object": ([1], r"line 2 .*dictionary"),
+    "no object": ([1], r"line 2 .*must hold an object"),
     "no JSON": ("{", "line 2 of .* is not JSON"),
     "surrogate": ('{"text": "\\ud800"}', "lone surrogate"),
 }

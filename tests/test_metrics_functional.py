@@ -250,6 +250,9 @@ def test_a_beam_stays_inside_the_exact_limits_and_asks_little():
 def test_normalised_aopc():
     assert limits.normalised_aopc(2.0, limits.Limits(1.0, 5.0)) == 0.25
     assert math.isnan(limits.normalised_aopc(2.0, limits.Limits(2.0, 2.0)))
+    # Limits that differ by the rounding of a target of 5 are the same.
+    assert math.isnan(limits.normalised_aopc(1e-7, limits.Limits(0.0, 2e-7), 5.0))
+    assert limits.normalised_aopc(1e-7, limits.Limits(0.0, 2e-7), 1e-7) == 0.5
     table, value, _ = random_game(6, 1)
     curve = curve_of(value, np.arange(6), removal.steps_of(6, 6))
     assert 0 <= limits.normalised_aopc(removal.aopc(curve), limits.exact_limits(table)) <= 1

@@ -50,6 +50,8 @@ def read_objects(path: Path, kind: type[Model]) -> Iterator[tuple[int, str, Mode
 
 def checked(kind: type[Model], document: object, place: str) -> Model:
     """A document as what it should be. Raises InputError, naming ``place`` and the first field that is wrong."""
+    if not isinstance(document, dict):
+        raise InputError(f"{place} must hold an object, {{name: value}}, and holds {document!r:.40}.")
     try:
         return kind.model_validate(document)
     except ValidationError as error:

@@ -56,8 +56,8 @@ class Naopc(AbstractFaithfulness):
                 f"coalitions of at most {MOST_PLAYERS}; use limits='beam' or coarser features."
             )
         along = removal.removed(removal.order(values, example.seed), np.arange(players + 1))
-        found = removal.aopc(outcomes(question, along, self.scale))
-        return normalised_aopc(found, self._limits(question, players))
+        curve = outcomes(question, along, self.scale)
+        return normalised_aopc(removal.aopc(curve), self._limits(question, players), float(np.abs(curve).max()))
 
     def _limits(self, question: Question, players: int) -> Limits:
         if self.limits == "exact":

@@ -86,9 +86,13 @@ def read_cases(path: Path, kind: str, *, template: str | None = None, absent: Wo
     if any(row.columns is not None or row.image is not None for row in rows):
         shown = read_objects(path, _Shown)
         return _distinct([_shown(row, row.id or str(line), place, path.parent) for line, place, row in shown], path)
-    # A minimal pair is one row and two texts, 12/good and 12/bad.
-    texts = [(each, beside[each.id.removesuffix("/good").removesuffix("/bad")]) for each in read_jsonl(path)]
-    return [_worded(each, row, place, kind) for each, (place, row) in texts]
+    texts = [(each, _row_of(each.id, beside)) for each in read_jsonl(path)]
+    return [_worded(each, name, *beside[name], kind) for each, name in texts]
+
+
+def _row_of(text: str, rows: Mapping[str, object]) -> str:
+    """The id of the row that a text is from: a minimal pair is one row and two texts, 12/good and 12/bad."""
+    return text if text in rows else text.removesuffix("/good").removesuffix("/bad")
 
 
 def _filled(row: _Filled, name: str, place: str, kind: str, template: str | None, absent: Wordings) -> Case:
@@ -124,13 +128,12 @@ def _shown(row: _Shown, name: str, place: str, folder: Path) -> Case:
     return Case(name, raw, row.cluster or name, row.label, marks, target_of(row.target, place))
 
 
-def _worded(example: Rationale, row: _Beside, place: str, kind: str) -> Case:
+def _worded(example: Rationale, name: str, place: str, row: _Beside, kind: str) -> Case:
     if kind != "word" and example.rationale is not None:
         raise InputError(f"case {example.id!r} marks words, and features of kind {kind!r} are scored; take 'word'.")
     text = " ".join(example.words) if row.text is None else row.text
     raw = list(example.words) if kind == "word" else text
-    cluster = row.cluster or example.id.partition("/")[0]
-    return Case(example.id, raw, cluster, example.label, example.rationale, target_of(row.target, place))
+    return Case(example.id, raw, row.cluster or name, example.label, example.rationale, target_of(row.target, place))
 
 
 def target_of(document: object, place: str) -> AbstractTarget | None:

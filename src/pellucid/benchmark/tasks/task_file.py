@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pellucid.benchmark.tasks.rows import read_cases, target_of
 from pellucid.benchmark.tasks.task import Case, Split, Task
@@ -69,6 +69,25 @@ class TaskFile(Record):
     @classmethod
     def _listed(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("imputers")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((each for each in value if value.count(each) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is named twice; name every imputer once")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> "TaskFile":
+        if any(SPLIT in part for part in self.data.parent.parts):
+            raise ValueError(f"data has {SPLIT} in a folder's name, {str(self.data)!r}; put it into the file's name")
+        if SPLIT in self.data.name and self.tuning is not None:
+            raise ValueError(
+                f"data names a file for each split, {self.data.name!r}, and tuning another one, "
+                f"{str(self.tuning)!r}; leave one out"
+            )
+        return self
 
 
 def read_task(path: Path) -> Task:
@@ -136,4 +155,11 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.BaseLoader):
-    """Every value is the text that was written, so that the option ``No`` is no truth value."""
+    """Every value is the text that was written, so that the option ``No`` is no truth value; every key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [str(key.value) for key, _ in node.value]
+        twice = next((each for each in names if names.count(each) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands twice; keep one", node.start_mark)
+        return dict(super().construct_mapping(node, deep))

@@ -14,6 +14,9 @@ from pellucid.metrics.functional.inputs import checked, checked_count, checked_n
 MOST_PLAYERS = 12
 """Exact limits look at n 2^(n - 1) removals: 24,576 for 12 players."""
 
+ROUNDING = 1e-6
+"""Part of a target's size below which differences are rounding of single precision."""
+
 Ask = Callable[[Bool[np.ndarray, "coalition player"]], Float[np.ndarray, " coalition"]]
 
 
@@ -26,14 +29,15 @@ class Limits(NamedTuple):
     """AOPC of the order that lowers the target fastest."""
 
 
-def normalised_aopc(score: float, limits: Limits) -> float:
+def normalised_aopc(score: float, limits: Limits, size: float = 0.0) -> float:
     """NAOPC = (AOPC - low) / (high - low) [edin2025]: 0 for the worst order of this model and input, 1 for the best.
 
-    NaN where both limits are equal: no order is better than any other there.
+    ``size``: of the target's values. NaN where both limits are equal, or differ by what single precision loses of
+    values of that size: no order is better than any other there.
     """
     low, high = limits
     width = high - low
-    if not width > 1e-12 * max(abs(low), abs(high)):
+    if not width > max(1e-12 * max(abs(low), abs(high)), ROUNDING * size):
         return math.nan
     return (checked_number(score, "the AOPC") - low) / width
 
