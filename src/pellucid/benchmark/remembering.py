@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 from pellucid.benchmark.board import read_board
-from pellucid.benchmark.query import query
 from pellucid.benchmark.ranking import Judged, judged, standings
 from pellucid.benchmark.results import read_results
-from pellucid.benchmark.store import read_manifest
+from pellucid.benchmark.store import Store, read_manifest
 from pellucid.metrics.statistics import normalised
 from pellucid.report.leaderboard import Board, MetricTable
 from pellucid.verdicts import Entry, Verdict
@@ -28,7 +28,7 @@ def verdict_of(folder: Path) -> Verdict | None:
     ends = {each.entrant: each.mean for each in alone}
     settings = {each["name"]: each["settings"] for each in manifest["entrants"]}
     prices = {each.entrant: each.rows for each in board.prices}
-    (players,) = query(folder, "SELECT median(players) FROM cases").rows[0]
+    players = [count for (count,) in Store(folder).columns("cases", "players") if count is not None]
     entries = [
         Entry(
             method=each.entrant,
@@ -53,7 +53,7 @@ def verdict_of(folder: Path) -> Verdict | None:
         target=board.target.partition(",")[0],
         imputer=manifest["imputers"][0],
         rows=manifest["selection"]["rows"],
-        players=float(players),
+        players=float(median(players)),
         metric=table.name,
         inputs=table.clusters,
         enough=board.enough,

@@ -12,7 +12,6 @@ from pellucid.benchmark.gate import by_cluster, findings, on_the_task, promises_
 from pellucid.benchmark.panel import Given, panel
 from pellucid.benchmark.peers import warm_up
 from pellucid.benchmark.preparing import Say, Settings, beforehand, first_question, identity, tuned
-from pellucid.benchmark.query import query
 from pellucid.benchmark.remembering import verdict_of
 from pellucid.benchmark.store import Rows, Store, empty_rows
 from pellucid.benchmark.tasks.task import Case, Task
@@ -179,9 +178,9 @@ def _close_gate(metrics: Sequence[AbstractMetric], store: Store) -> int:
     """Write what the gate found, on the known truth and on the task's own reference rows; returns the clusters."""
     manifest = store.read()
     references: dict[str, list[tuple[str, str, float | None]]] = {}
-    for name, kind, entrant, cluster, score in query(
-        store.folder, "SELECT metric, kind, entrant, cluster, score FROM scores ORDER BY ALL"
-    ).rows:
+    for name, kind, entrant, cluster, score in sorted(
+        store.columns("scores", "metric", "kind", "entrant", "cluster", "score"), key=lambda row: row[:4]
+    ):
         # Metrics that run methods again have no reference rows.
         known = references.setdefault(name, [])
         if kind == REFERENCE:
@@ -195,4 +194,4 @@ def _close_gate(metrics: Sequence[AbstractMetric], store: Store) -> int:
     # A metric that has no score yet keeps what the known truth says.
     gate += [each for each in manifest["gate"] if each["name"] in by_name]
     store.write_manifest(manifest | {"gate": gate})
-    return int(query(store.folder, "SELECT count(DISTINCT cluster) FROM cases").rows[0][0])
+    return len(set(store.columns("cases", "cluster")))

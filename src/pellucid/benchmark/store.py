@@ -105,6 +105,12 @@ class Store:
                 ) from None
         return found
 
+    def columns(self, table: str, *names: str) -> list[tuple[Any, ...]]:
+        """Some columns of a table, row by row, of all cases whose results are whole."""
+        files = shards([self.folder], table)
+        found = [pq.read_table(path, columns=list(names)) for path in files] or [SCHEMAS[table].empty_table()]
+        return list(zip(*(pa.concat_tables(found)[name].to_pylist() for name in names), strict=True))
+
     def write(self, name: str, rows: Rows) -> None:
         """Write one shard of every table that has rows, ``cases`` last."""
         for table, schema in SCHEMAS.items():

@@ -332,7 +332,7 @@ def _standings(board: "Board", table: "MetricTable") -> "Table":
     from rich.text import Text
 
     prices = {each.entrant: each for each in board.prices}
-    drawn = Table(box=None, padding=(0, 1), header_style="bold", title=table.name, title_justify="left")
+    drawn = Table(box=None, padding=(0, 1), header_style="bold", title=Text(table.name), title_justify="left")
     for heading in (
         "rank",
         "entrant",
