@@ -25,7 +25,7 @@ class Verdict(NamedTuple):
     """The metric's whole name."""
     score: float
     """The score; NaN where it is undefined, or where the metric refuses."""
-    refusal: PellucidError | None
+    refusal: Exception | None
     """Why the metric refuses."""
 
 

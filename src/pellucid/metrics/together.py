@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pellucid.errors import InputError, PellucidError
+from pellucid.errors import PellucidError
 from pellucid.games import Coalitions
 from pellucid.metrics.base import AbstractGameMetric, AbstractMetric, Example
 
@@ -21,8 +21,8 @@ class Judged(NamedTuple):
     """NaN where it is undefined, or where the metric refuses."""
     rows: int
     """Model evaluations that it asked for, shared ones included; of a metric that asks step by step the new ones."""
-    refusal: PellucidError | None
-    """Why the metric does not fit."""
+    refusal: Exception | None
+    """Why the metric does not fit, or what the method raised when it was run again."""
 
 
 def judge_together(metrics: Sequence[AbstractMetric], examples: Mapping[Any, Example]) -> Iterator[Judged]:
@@ -64,6 +64,5 @@ def _judged(place: int, metric: AbstractMetric, name: Any, example: Example, mas
         # What a method raises when it is run again is its own failure, whatever its class.
         if example.explain is None:
             raise
-        said = InputError(f"{metric.facts.name} ran the method again, which raised {type(error).__name__}: {error}")
-        return Judged(place, name, float("nan"), 0, said)
+        return Judged(place, name, float("nan"), 0, error)
     return Judged(place, name, score, question.model.meter.rows - before, None)
